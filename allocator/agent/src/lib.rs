@@ -1,0 +1,1 @@
+//! Runs on each host: sensors and actuators.

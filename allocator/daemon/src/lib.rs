@@ -1,0 +1,1 @@
+//! Collect, decide, check, propose, audit.

@@ -1,0 +1,1 @@
+//! How resources move between the VMs of a customer.

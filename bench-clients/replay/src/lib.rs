@@ -1,0 +1,1 @@
+//! Open-loop and closed-loop replay of a trace over HTTP.

@@ -1,0 +1,1 @@
+//! Readers and writers of request traces, and workload generators.

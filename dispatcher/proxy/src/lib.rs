@@ -1,0 +1,1 @@
+//! The HTTP data path of the dispatcher.

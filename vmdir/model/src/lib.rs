@@ -1,0 +1,1 @@
+//! The directory's vocabulary: ids, units, customers, VMs, hosts, allocations, usage, plans and bounds.

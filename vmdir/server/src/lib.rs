@@ -1,0 +1,1 @@
+//! The directory service: HTTP/JSON API, watch, heartbeats, telemetry in memory.
