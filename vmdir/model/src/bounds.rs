@@ -1,0 +1,241 @@
+//! What may not be: violations of bounds, capacities and floors, as a program can read them.
+
+use crate::{AllocationChange, Amount, CustomerId, HostId, Resource, Revision, Snapshot, Vm, VmId};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One rule that a command would break. Amounts are in the resource's base unit (bytes/s, bytes, thousandths of a core).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Violation {
+    /// The customer is not registered.
+    #[error("customer {customer} is not registered")]
+    UnknownCustomer {
+        /// Who.
+        customer: CustomerId,
+    },
+    /// The host is not registered.
+    #[error("host {host} is not registered")]
+    UnknownHost {
+        /// Which.
+        host: HostId,
+    },
+    /// The VM is not registered.
+    #[error("VM {vm} is not registered")]
+    UnknownVm {
+        /// Which.
+        vm: VmId,
+    },
+    /// What is to be removed still has VMs.
+    #[error("{what} still has VMs, such as {vm}: remove them first")]
+    InUse {
+        /// What is to be removed.
+        what: String,
+        /// One of its VMs.
+        vm: VmId,
+    },
+    /// Two VMs of a customer claim the same place in the cluster.
+    #[error("VM {vm} has place {order} in the cluster of {customer} already")]
+    PlaceTaken {
+        /// Whose cluster.
+        customer: CustomerId,
+        /// Which place.
+        order: u32,
+        /// Who has it.
+        vm: VmId,
+    },
+    /// A registered VM cannot change hands.
+    #[error("VM {vm} belongs to customer {customer}: remove it before it is registered for another")]
+    OtherOwner {
+        /// Which VM.
+        vm: VmId,
+        /// Its owner.
+        customer: CustomerId,
+    },
+    /// A weight of zero.
+    #[error("VM {vm} has weight 0: the least is 1")]
+    NoWeight {
+        /// Which VM.
+        vm: VmId,
+    },
+    /// A batch names the same VM and resource twice.
+    #[error("the {resource} of VM {vm} is changed twice in one batch")]
+    Twice {
+        /// Which VM.
+        vm: VmId,
+        /// Which resource.
+        resource: Resource,
+    },
+    /// The resource is not bought by the VM's customer, or not managed for this VM.
+    #[error("the {resource} of VM {vm} is not managed")]
+    NotManaged {
+        /// Which VM.
+        vm: VmId,
+        /// Which resource.
+        resource: Resource,
+    },
+    /// A VM that is down cannot be given more than its floor.
+    #[error("VM {vm} is down: it keeps its floor, and the rest of its share is free for others")]
+    VmDown {
+        /// Which VM.
+        vm: VmId,
+    },
+    /// Less than the floor.
+    #[error("VM {vm} would have {} of {}, below its floor of {}", to, to.resource(), floor)]
+    BelowFloor {
+        /// Which VM.
+        vm: VmId,
+        /// Its floor.
+        floor: Amount,
+        /// What it would have.
+        to: Amount,
+    },
+    /// More than the customer bought.
+    #[error("the VMs of customer {customer} would have {total} of {}, above the bound of {bound}", bound.resource())]
+    BoundExceeded {
+        /// Whose VMs.
+        customer: CustomerId,
+        /// What he bought.
+        bound: Amount,
+        /// What they would have together.
+        total: Amount,
+    },
+    /// The floors alone are more than the customer bought.
+    #[error("the floors of the VMs of customer {customer} sum to {total} of {}, above the bound of {bound}", bound.resource())]
+    FloorsExceedBound {
+        /// Whose VMs.
+        customer: CustomerId,
+        /// What he bought.
+        bound: Amount,
+        /// The sum of the floors.
+        total: Amount,
+    },
+    /// More than the host has.
+    #[error("the VMs on host {host} would have {total} of {}, above its capacity of {capacity}", capacity.resource())]
+    CapacityExceeded {
+        /// Which host.
+        host: HostId,
+        /// What it has.
+        capacity: Amount,
+        /// What its VMs would have together.
+        total: Amount,
+    },
+}
+
+/// Why the directory refused a command. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Rejection {
+    /// The customer's allocations changed after the base; look again and decide anew.
+    #[error(
+        "the proposal was made on revision {base}, but allocations changed at revision {changed}: take a new snapshot"
+    )]
+    Stale {
+        /// The proposal's base.
+        base: Revision,
+        /// When the allocations changed.
+        changed: Revision,
+    },
+    /// It would break these rules.
+    #[error("{}", list(violations))]
+    Refused {
+        /// The broken rules.
+        violations: Vec<Violation>,
+    },
+}
+
+fn list(violations: &[Violation]) -> String {
+    violations.iter().map(Violation::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl From<Vec<Violation>> for Rejection {
+    fn from(violations: Vec<Violation>) -> Self {
+        Rejection::Refused { violations }
+    }
+}
+
+impl From<Violation> for Rejection {
+    fn from(violation: Violation) -> Self {
+        vec![violation].into()
+    }
+}
+
+impl Snapshot {
+    /// Every rule that `changes` would break: unknown or unmanaged targets, floors, the bounds of the customers and
+    /// the capacities of the hosts concerned. Empty if the batch may be committed.
+    pub fn violations(&self, changes: &[AllocationChange]) -> Vec<Violation> {
+        let mut found = Vec::new();
+        let mut wanted = BTreeMap::new();
+        for change in changes {
+            let resource = change.to.resource();
+            if wanted.insert((&change.vm, resource), change.to).is_some() {
+                found.push(Violation::Twice { vm: change.vm.clone(), resource });
+            }
+            match self.vm(&change.vm) {
+                None => found.push(Violation::UnknownVm { vm: change.vm.clone() }),
+                Some(vm) => found.extend(self.target_violation(vm, change.to)),
+            }
+        }
+        let after = |vm: &Vm, r: Resource| wanted.get(&(&vm.id, r)).map(|to| to.raw()).or_else(|| vm.desired(r));
+        let touched: Vec<(&Vm, Resource)> = wanted.keys().filter_map(|(vm, r)| Some((self.vm(vm)?, *r))).collect();
+        let owners: BTreeSet<_> = touched.iter().map(|(vm, r)| (&vm.customer, *r)).collect();
+        found.extend(owners.into_iter().filter_map(|(owner, r)| self.over_bound(owner, r, &after)));
+        let places: BTreeSet<_> = touched.iter().map(|(vm, r)| (&vm.host, *r)).collect();
+        found.extend(places.into_iter().filter_map(|(host, r)| self.over_capacity(host, r, &after)));
+        found
+    }
+
+    fn target_violation(&self, vm: &Vm, to: Amount) -> Option<Violation> {
+        let resource = to.resource();
+        let bought = self.customer(&vm.customer).and_then(|c| c.bounds.get(resource));
+        if bought.is_none() || vm.desired(resource).is_none() {
+            return Some(Violation::NotManaged { vm: vm.id.clone(), resource });
+        }
+        let floor = vm.floor.get(resource).unwrap_or(0);
+        if to.raw() < floor {
+            return Some(Violation::BelowFloor { vm: vm.id.clone(), floor: resource.amount(floor), to });
+        }
+        let down = vm.state == crate::VmState::Down && to.raw() > floor;
+        down.then(|| Violation::VmDown { vm: vm.id.clone() })
+    }
+
+    /// The customer's VMs would have more of `resource` than he bought, where `share` tells what each would have.
+    pub(crate) fn over_bound(
+        &self,
+        customer: &CustomerId,
+        resource: Resource,
+        share: &dyn Fn(&Vm, Resource) -> Option<u64>,
+    ) -> Option<Violation> {
+        let bound = self.customer(customer)?.bounds.get(resource)?;
+        let total = total(self.vms_of(customer), resource, share);
+        (total > bound).then(|| Violation::BoundExceeded {
+            customer: customer.clone(),
+            bound: resource.amount(bound),
+            total: resource.amount(total),
+        })
+    }
+
+    /// The VMs on `host` would have more of `resource` than it has, where `share` tells what each would have.
+    pub(crate) fn over_capacity(
+        &self,
+        host: &HostId,
+        resource: Resource,
+        share: &dyn Fn(&Vm, Resource) -> Option<u64>,
+    ) -> Option<Violation> {
+        let capacity = self.host(host)?.capacity.get(resource)?;
+        let total = total(self.vms_on(host), resource, share);
+        (total > capacity).then(|| Violation::CapacityExceeded {
+            host: host.clone(),
+            capacity: resource.amount(capacity),
+            total: resource.amount(total),
+        })
+    }
+}
+
+fn total<'a>(
+    vms: impl Iterator<Item = &'a Vm>,
+    resource: Resource,
+    share: &dyn Fn(&Vm, Resource) -> Option<u64>,
+) -> u64 {
+    vms.filter_map(|vm| share(vm, resource)).fold(0, u64::saturating_add)
+}
