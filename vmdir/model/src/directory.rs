@@ -56,6 +56,7 @@ impl Command {
 /// A record's new value, or its removal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "nearly every change is of a VM, and boxing would cost just that case")]
 pub enum Change {
     /// A customer's new value.
     Customer(Customer),
