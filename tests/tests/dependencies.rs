@@ -1,0 +1,58 @@
+//! Who may know whom: the crates' dependencies are those that `docs/architecture.md` draws, and no others.
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Each crate with all the crates of this workspace that it may name outside of its tests.
+const MAY_KNOW: &[(&str, &[&str])] = &[
+    ("vibra-model", &[]),
+    ("vibra-routing", &["vibra-model"]),
+    ("vibra-policy", &["vibra-model"]),
+    ("vibra-store", &["vibra-model"]),
+    ("vibra-client", &["vibra-model"]),
+    ("vibra-server", &["vibra-model", "vibra-store"]),
+    ("vibra-proxy", &["vibra-routing", "vibra-client", "vibra-model"]),
+    ("vibra-daemon", &["vibra-policy", "vibra-client", "vibra-model"]),
+    ("vibra-agent", &["vibra-policy", "vibra-client", "vibra-model"]),
+    ("vibra-trace", &["vibra-model"]),
+    ("vibra-replay", &["vibra-trace", "vibra-model"]),
+    ("vibra-report", &["vibra-model"]),
+];
+
+/// Crates that are pure: they may depend on none of these, so that they know no I/O, clock or randomness.
+const PURE: &[&str] = &["vibra-model", "vibra-routing", "vibra-policy"];
+const IMPURE: &[&str] = &["tokio", "hyper", "hyper-util", "axum", "rand", "rand_chacha", "redb", "socket2", "libc"];
+
+/// The direct dependencies of every crate of the workspace, development dependencies left out.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata describes the workspace");
+    let normal = |p: &cargo_metadata::Package| {
+        let kept = p.dependencies.iter().filter(|d| d.kind != DependencyKind::Development);
+        (p.name.to_string(), kept.map(|d| d.name.clone()).collect())
+    };
+    metadata.packages.iter().map(normal).collect()
+}
+
+#[test]
+fn crates_know_only_whom_they_may() {
+    let dependencies = dependencies();
+    for (name, allowed) in MAY_KNOW {
+        let known = dependencies.get(*name).unwrap_or_else(|| panic!("{name} is not in the workspace"));
+        let own: BTreeSet<_> = known.iter().filter(|d| d.starts_with("vibra-")).map(String::as_str).collect();
+        let allowed: BTreeSet<_> = allowed.iter().copied().collect();
+        assert!(own.is_subset(&allowed), "{name} may know {allowed:?}, but names {own:?}");
+    }
+    let free = ["vibra", "vibra-tests"];
+    for name in dependencies.keys().filter(|name| !free.contains(&name.as_str())) {
+        assert!(MAY_KNOW.iter().any(|(known, _)| known == name), "{name} is new: say here whom it may know");
+    }
+}
+
+#[test]
+fn pure_crates_cannot_reach_the_world() {
+    let dependencies = dependencies();
+    for name in PURE {
+        let reached: Vec<_> = dependencies[*name].iter().filter(|d| IMPURE.contains(&d.as_str())).collect();
+        assert!(reached.is_empty(), "{name} is pure and may not depend on {reached:?}");
+    }
+}
