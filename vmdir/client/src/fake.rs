@@ -262,3 +262,86 @@ impl EventSource for FakeWatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vibra_model::{Customer, HostSpec, Resources, VmReport, VmSpec};
+
+    fn put_customer(name: &str) -> Command {
+        Command::PutCustomer(Customer { id: name.parse().unwrap(), bounds: Resources::NONE })
+    }
+
+    /// Customer c, host h and VM v on it.
+    fn cluster() -> FakeDirectory {
+        let directory = FakeDirectory::new();
+        directory.run(put_customer("c")).unwrap();
+        directory.run(Command::PutHost(HostSpec { id: "h".parse().unwrap(), capacity: Resources::NONE })).unwrap();
+        let vm = VmSpec {
+            id: "v".parse().unwrap(),
+            customer: "c".parse().unwrap(),
+            host: "h".parse().unwrap(),
+            address: "127.0.0.1:1".into(),
+            order: 1,
+            weight: 1,
+            floor: Resources::NONE,
+            initial: Resources::NONE,
+        };
+        directory.run(Command::PutVm(vm)).unwrap();
+        directory
+    }
+
+    fn report(vm: &str, at: u64) -> Command {
+        let usage = Some(UsageSample { at: Timestamp(at), ..UsageSample::default() });
+        let told = VmReport { vm: vm.parse().unwrap(), usage, applied: None, state: None };
+        Command::Report(UsageReport { host: "h".parse().unwrap(), vms: vec![told] })
+    }
+
+    #[tokio::test]
+    async fn usage_keeps_each_sample_once_and_of_known_vms_only() {
+        let directory = cluster();
+        for command in [report("v", 5), report("v", 5), report("v", 9), report("stranger", 9)] {
+            directory.command(command).await.unwrap();
+        }
+        let window = directory.usage(Timestamp(0)).await.unwrap();
+        let times: Vec<_> = window.samples(&"v".parse().unwrap()).iter().map(|sample| sample.at.0).collect();
+        assert_eq!((times, window.0.len()), (vec![5, 9], 1));
+        assert_eq!(directory.usage(Timestamp(5)).await.unwrap().samples(&"v".parse().unwrap()).len(), 1);
+        assert!(directory.usage(Timestamp(9)).await.unwrap().0.is_empty());
+    }
+
+    #[tokio::test]
+    async fn failures_come_in_their_order_and_change_nothing() {
+        let directory = FakeDirectory::new();
+        directory.fail(Operation::Command, ClientError::Failed { status: 503, message: "one".into() });
+        directory.fail(Operation::Command, ClientError::Resync);
+        let first = directory.command(put_customer("c")).await;
+        assert!(matches!(first, Err(ClientError::Failed { .. })), "{first:?}");
+        assert!(matches!(directory.command(put_customer("c")).await, Err(ClientError::Resync)));
+        assert_eq!(directory.now().revision(), Revision(0));
+        assert_eq!(directory.command(put_customer("c")).await.unwrap().revision, Revision(1));
+        assert_eq!(directory.commands().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_changes_nothing_is_no_commit() {
+        let directory = FakeDirectory::new();
+        let mut watch = directory.watch(Revision(0)).await.unwrap();
+        for name in ["c", "c", "d"] {
+            directory.run(put_customer(name)).unwrap();
+        }
+        assert_eq!(watch.next().await.unwrap().revision, Revision(1));
+        assert_eq!(watch.next().await.unwrap().revision, Revision(2));
+    }
+
+    #[tokio::test]
+    async fn a_watch_from_an_unknown_revision_must_resync() {
+        let directory = FakeDirectory::new();
+        assert!(matches!(directory.watch(Revision(1)).await, Err(ClientError::Resync)));
+        for number in 0..=HISTORY {
+            directory.run(put_customer(&format!("c{number}"))).unwrap();
+        }
+        assert!(matches!(directory.watch(Revision(0)).await, Err(ClientError::Resync)));
+        assert!(directory.watch(Revision(1)).await.is_ok());
+    }
+}

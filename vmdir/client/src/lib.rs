@@ -25,8 +25,11 @@
 mod error;
 mod fake;
 mod follow;
+mod http;
+mod lines;
 mod watch;
 
+pub use self::http::{HttpDirectory, Timeouts};
 pub use error::{ClientError, Fault};
 pub use fake::{FakeDirectory, Operation};
 pub use follow::{Follower, Link, follow};
