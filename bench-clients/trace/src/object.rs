@@ -34,11 +34,7 @@ impl Object {
 
 fn target(url: &str) -> Cow<'_, str> {
     let fit = |byte: u8| {
-        byte.is_ascii_graphic()
-            && !matches!(
-                byte,
-                b'"' | b'<' | b'>' | b'#' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}'
-            )
+        byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'#' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
     };
     if url.starts_with('/') && url.bytes().all(fit) {
         return Cow::Borrowed(url);
@@ -106,10 +102,7 @@ impl Objects {
 
     /// All objects with their ids, in the order of their ids.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (ObjectId, &Object)> {
-        self.list
-            .iter()
-            .enumerate()
-            .map(|(i, object)| (ObjectId(i as u32), object))
+        self.list.iter().enumerate().map(|(i, object)| (ObjectId(i as u32), object))
     }
 
     /// How many there are.

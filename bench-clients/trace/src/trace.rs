@@ -1,7 +1,8 @@
 //! A trace in memory.
 
-use crate::{Objects, Request};
+use crate::{Defects, Error, ObjectId, Objects, Options, Reader, Request};
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 use vibra_model::Timestamp;
 
@@ -53,8 +54,56 @@ pub struct Trace {
 impl Trace {
     /// From the first second to the end of the clock step of the last request; zero without requests.
     pub fn duration(&self) -> Duration {
-        self.requests
-            .last()
-            .map_or(Duration::ZERO, |last| last.at + self.resolution)
+        self.requests.last().map_or(Duration::ZERO, |last| last.at + self.resolution)
+    }
+
+    /// Opens a trace and reads the whole of it; its defects are counted, and all else is used.
+    ///
+    /// # Errors
+    ///
+    /// If the file or the object map cannot be read, or the format is unknown.
+    pub fn open(path: &Path, options: &Options) -> Result<(Trace, Defects), Error> {
+        Ok(Reader::open(path, options)?.read_all())
+    }
+
+    /// The requests from `from` on, for `length`; the window's own times begin at zero. The table of objects stays as it
+    /// is (see [`Trace::trimmed`]).
+    #[must_use]
+    pub fn window(&self, from: Duration, length: Duration) -> Trace {
+        let first = self.requests.partition_point(|request| request.at < from);
+        let end = self.requests.partition_point(|request| request.at < from.saturating_add(length));
+        let inside = self.requests[first..end.max(first)].iter();
+        Trace {
+            name: self.name.clone(),
+            origin: self.origin,
+            start: self.start.map(|start| start.after(from)),
+            resolution: self.resolution,
+            objects: self.objects.clone(),
+            requests: inside.map(|request| Request { at: request.at - from, ..*request }).collect(),
+        }
+    }
+
+    /// The same trace without the objects that nobody asks for; the others keep their order and get new ids.
+    #[must_use]
+    pub fn trimmed(mut self) -> Trace {
+        let mut asked = vec![false; self.objects.len()];
+        for request in &self.requests {
+            asked[request.object.0 as usize] = true;
+        }
+        let mut objects = Objects::new();
+        let ids: Vec<ObjectId> = (self.objects.iter().zip(asked))
+            .map(|((id, object), asked)| {
+                if !asked {
+                    return id;
+                }
+                let id = objects.intern(&object.url);
+                objects.set_size(id, object.size);
+                id
+            })
+            .collect();
+        for request in &mut self.requests {
+            request.object = ids[request.object.0 as usize];
+        }
+        Trace { objects, ..self }
     }
 }
