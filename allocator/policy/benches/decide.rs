@@ -1,0 +1,94 @@
+//! What a decision of `proportional` costs: 100,000 VMs on 5,000 hosts, three new samples each, every share changed.
+//!
+//! `cargo bench -p vibra-policy`
+
+use divan::{Bencher, black_box};
+use vibra_model::*;
+use vibra_policy::{Limits, Policy, Proportional, ProportionalParameters, View, check};
+
+const VMS: u64 = 100_000;
+const VMS_PER_HOST: u64 = 20;
+const SHARE: u64 = 1_000_000;
+
+fn main() {
+    divan::main();
+}
+
+fn id<T: std::str::FromStr<Err = IdError>>(text: String) -> T {
+    text.parse().expect("an id")
+}
+
+fn rate(amount: u64) -> Resources {
+    Resources { bandwidth: Some(BytesPerSec(amount)), ..Resources::NONE }
+}
+
+fn vm(number: u64) -> Change {
+    let allocation = Allocation { resources: rate(SHARE), generation: Generation(1) };
+    Change::Vm(Vm {
+        id: id(format!("vm{number}")),
+        customer: id("shop".into()),
+        // Neighbours in the order of ids are not neighbours on a host.
+        host: id(format!("host{}", number % (VMS / VMS_PER_HOST))),
+        address: "10.0.0.1:80".into(),
+        order: number as u32,
+        weight: 1,
+        state: VmState::Up,
+        floor: rate(SHARE / 10),
+        desired: allocation,
+        applied: None,
+        held: allocation.resources,
+    })
+}
+
+/// Every host has a limit, which is large enough.
+fn directory() -> Snapshot {
+    let host = |number| {
+        let capacity = rate(100 * VMS_PER_HOST * SHARE);
+        Change::Host(Host { id: id(format!("host{number}")), capacity, state: HostState::Up })
+    };
+    let shop = Change::Customer(Customer { id: id("shop".into()), bounds: rate(VMS * SHARE) });
+    let hosts = (0..VMS / VMS_PER_HOST).map(host);
+    let changes: Vec<_> = std::iter::once(shop).chain(hosts).chain((0..VMS).map(vm)).collect();
+    let mut snapshot = Snapshot::default();
+    snapshot.apply(Revision(1), &changes);
+    snapshot
+}
+
+/// Three samples a VM after `start`; demands differ widely, and the floor binds for some.
+fn usage(start: u64) -> UsageWindow {
+    let sample = |number: u64, at: u64| {
+        let egress = (number + at).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (44 + number % 8);
+        UsageSample { at: Timestamp(start + at), egress: Some(BytesPerSec(egress)), ..UsageSample::default() }
+    };
+    let samples = |number: u64| (id(format!("vm{number}")), (1..=3).map(|at| sample(number, at)).collect());
+    UsageWindow((0..VMS).map(samples).collect())
+}
+
+fn policy() -> Proportional {
+    let parameters = ProportionalParameters { dead_band: 0.0, ..ProportionalParameters::default() };
+    Proportional::new(Resource::Bandwidth, parameters).expect("good parameters")
+}
+
+#[divan::bench(sample_count = 50, sample_size = 1)]
+fn proportional_100k(bencher: Bencher<'_, '_>) {
+    let (directory, shop, before, now) = (directory(), id("shop".into()), usage(0), usage(10));
+    let mut seasoned = policy();
+    seasoned.decide(&View::new(&directory, &shop, &before), Timestamp(10));
+    let saved = seasoned.save();
+    bencher
+        .with_inputs(|| {
+            let mut policy = policy();
+            policy.restore(&saved).expect("its own state");
+            policy
+        })
+        .bench_local_refs(|policy| policy.decide(&View::new(&directory, &shop, black_box(&now)), Timestamp(20)));
+}
+
+#[divan::bench(sample_count = 10, sample_size = 1)]
+fn check_100k(bencher: Bencher<'_, '_>) {
+    let (directory, shop, now) = (directory(), id("shop".into()), usage(0));
+    let plan = policy().decide(&View::new(&directory, &shop, &now), Timestamp(10));
+    assert!(plan.actions.len() as u64 > VMS * 9 / 10);
+    let limits = Limits::of(&shop, &[Resource::Bandwidth]);
+    bencher.bench_local(|| check(black_box(&plan), &directory, &limits).expect("a good plan"));
+}

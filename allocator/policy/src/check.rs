@@ -1,0 +1,156 @@
+//! Judges plans by rules that no policy wrote.
+
+use vibra_model::{CustomerId, Plan, Proposal, Resource, Revision, Snapshot, Violation, VmId};
+
+/// What a plan may do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Whose VMs it may change.
+    pub customer: CustomerId,
+    /// What of them it may change.
+    pub resources: Vec<Resource>,
+    /// The most that it may change one VM's amount of a resource, as a share of the customer's bound for it.
+    pub max_step: f64,
+}
+
+impl Limits {
+    /// Changes of any size, of these resources, of this customer's VMs.
+    pub fn of(customer: &CustomerId, resources: &[Resource]) -> Self {
+        Limits { customer: customer.clone(), resources: resources.to_vec(), max_step: 1.0 }
+    }
+}
+
+/// Something that a plan must not do.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Fault {
+    /// It was made from another snapshot.
+    #[error("the plan was made from revision {plan}, not from revision {snapshot}")]
+    OtherBase {
+        /// The plan's base.
+        plan: Revision,
+        /// The snapshot's revision.
+        snapshot: Revision,
+    },
+    /// It changes a VM that is not the customer's.
+    #[error("VM {vm} does not belong to the customer that the plan is for")]
+    ForeignVm {
+        /// Which VM.
+        vm: VmId,
+    },
+    /// It changes a resource that is not its policies'.
+    #[error("the {resource} of VM {vm} is not what the policy divides")]
+    OtherResource {
+        /// Which VM.
+        vm: VmId,
+        /// Which resource.
+        resource: Resource,
+    },
+    /// It is mistaken in what a VM has.
+    #[error("VM {vm} has {has}, not {said}, of {resource}")]
+    WrongFrom {
+        /// Which VM.
+        vm: VmId,
+        /// Of which resource.
+        resource: Resource,
+        /// What the plan says, in the resource's base unit.
+        said: u64,
+        /// What is so.
+        has: u64,
+    },
+    /// A number in a reason is none.
+    #[error("the fact {fact:?} about VM {vm} is no finite number")]
+    NotFinite {
+        /// Which VM.
+        vm: VmId,
+        /// Which fact.
+        fact: String,
+    },
+    /// It changes too much at once.
+    #[error("the {resource} of VM {vm} changes by {step}, more than {limit} at once")]
+    LargeStep {
+        /// Which VM.
+        vm: VmId,
+        /// Of which resource.
+        resource: Resource,
+        /// By how much, in the resource's base unit.
+        step: u64,
+        /// The most allowed.
+        limit: u64,
+    },
+    /// It breaks one of the directory's rules: bounds, capacities, floors.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+}
+
+/// A plan that was found free of faults. Only [`check`] makes one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checked(Plan);
+
+impl Checked {
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.0
+    }
+
+    /// The batch that the directory is asked for.
+    pub fn proposal(&self) -> Proposal {
+        self.0.proposal()
+    }
+}
+
+/// Judges `plan`, which was made from `snapshot`.
+///
+/// # Errors
+/// Every [`Fault`] of the plan.
+pub fn check(plan: &Plan, snapshot: &Snapshot, limits: &Limits) -> Result<Checked, Vec<Fault>> {
+    let mut faults = Vec::new();
+    if plan.base != snapshot.revision() {
+        faults.push(Fault::OtherBase { plan: plan.base, snapshot: snapshot.revision() });
+    }
+    let changes: Vec<_> = plan.actions.iter().map(|action| action.change.clone()).collect();
+    for action in &plan.actions {
+        faults.extend(target_faults(&action.change.vm, action.change.to.resource(), snapshot, limits));
+        faults.extend(size_faults(action, snapshot, limits));
+    }
+    let action_facts = plan.actions.iter().map(|action| (&action.change.vm, &action.reason));
+    let refusal_facts = plan.refusals.iter().map(|refusal| (&refusal.vm, &refusal.reason));
+    for (vm, reason) in action_facts.chain(refusal_facts) {
+        let unreal = reason.facts.iter().filter(|(_, value)| !value.is_finite());
+        faults.extend(unreal.map(|(fact, _)| Fault::NotFinite { vm: vm.clone(), fact: fact.to_string() }));
+    }
+    faults.extend(snapshot.violations(&changes).into_iter().map(Fault::Violation));
+    if faults.is_empty() { Ok(Checked(plan.clone())) } else { Err(faults) }
+}
+
+/// Whether it may touch the VM and the resource at all. A VM that does not exist is the directory's rules' concern.
+fn target_faults(vm: &VmId, resource: Resource, snapshot: &Snapshot, limits: &Limits) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if snapshot.vm(vm).is_some_and(|known| known.customer != limits.customer) {
+        faults.push(Fault::ForeignVm { vm: vm.clone() });
+    }
+    if !limits.resources.contains(&resource) {
+        faults.push(Fault::OtherResource { vm: vm.clone(), resource });
+    }
+    faults
+}
+
+/// Whether it knows what the VM has, and changes it in a step that is small enough.
+fn size_faults(action: &vibra_model::Action, snapshot: &Snapshot, limits: &Limits) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let (vm, resource, said) = (action.change.vm.clone(), action.change.to.resource(), action.from);
+    let Some(has) = snapshot.vm(&vm).and_then(|vm| vm.desired(resource)) else { return faults };
+    if has != said {
+        faults.push(Fault::WrongFrom { vm: vm.clone(), resource, said, has });
+    }
+    let bound = snapshot.customer(&limits.customer).and_then(|customer| customer.bounds.get(resource));
+    let limit = (bound.unwrap_or(0) as f64 * limits.max_step) as u64;
+    let step = has.abs_diff(action.change.to.raw());
+    if step > limit {
+        faults.push(Fault::LargeStep { vm, resource, step, limit });
+    }
+    faults
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

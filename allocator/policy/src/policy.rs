@@ -1,0 +1,51 @@
+//! What every policy does.
+
+use crate::View;
+use serde_json::Value;
+use vibra_model::{Plan, Resource, Timestamp};
+
+/// Decides how one resource is divided among the VMs of one customer.
+///
+/// It is deterministic: the same state, view and time give the same plan. It may keep state between decisions; then
+/// [`save`](Self::save) and [`restore`](Self::restore) carry it over to another allocator. One instance serves one
+/// customer.
+///
+/// A plan must stand by itself: it may change only VMs of the view's customer and this policy's resource, and must
+/// keep bounds, capacities and floors. [`check`](crate::check) refuses it as a whole otherwise.
+pub trait Policy: Send {
+    /// Its name in configuration and decision log.
+    fn name(&self) -> &'static str;
+
+    /// What it divides.
+    fn resource(&self) -> Resource;
+
+    /// What shall change at `now`.
+    fn decide(&mut self, view: &View<'_>, now: Timestamp) -> Plan;
+
+    /// Its state, for [`restore`](Self::restore). By default there is none.
+    fn save(&self) -> Value {
+        Value::Null
+    }
+
+    /// Takes over a saved state; from then on it decides as the policy that saved it would. By default there is none
+    /// to take over.
+    ///
+    /// # Errors
+    /// [`RestoreError`] if `state` was not saved by a policy of this kind; the own state is then as before.
+    fn restore(&mut self, state: &Value) -> Result<(), RestoreError> {
+        if state.is_null() {
+            return Ok(());
+        }
+        Err(RestoreError { policy: self.name(), why: "it keeps no state".to_owned() })
+    }
+}
+
+/// A state that a policy cannot take over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("policy {policy} cannot take over the saved state: {why}")]
+pub struct RestoreError {
+    /// Which policy.
+    pub policy: &'static str,
+    /// What is wrong.
+    pub why: String,
+}

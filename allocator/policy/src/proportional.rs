@@ -1,0 +1,301 @@
+//! Equal utilisation: each VM gets in proportion to its demand (section 3.3.2).
+
+use crate::{
+    BuildError, Policy, RestoreError, View,
+    divide::{Claim, divide},
+    room::Rooms,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::{cmp::Ordering, collections::BTreeMap, iter::Peekable, time::Duration};
+use vibra_model::{
+    Action, AllocationChange, Plan, Reason, Refusal, Resource, Timestamp, UsageSample, Vm, VmId, VmState,
+};
+
+/// α of equation 3.1 unless it is configured: how much of the old estimate a new sample leaves.
+pub const ALPHA: f64 = 0.9;
+/// The dead band unless it is configured, as a share of the bound: a plan that would move less moves nothing. Each
+/// change costs the guests something (TCP's window adapts, pages are scanned), and demand is never measured so finely.
+pub const DEAD_BAND: f64 = 0.01;
+/// A sample from further in the future than this is not believed: it would make its VM deaf to all later ones.
+const FUTURE: Duration = Duration::from_secs(60);
+
+/// How [`Proportional`] decides.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProportionalParameters {
+    /// α of equation 3.1, from 0 (the newest sample alone counts) up to but not including 1.
+    pub alpha: f64,
+    /// A plan that would move less than this share of the bound moves nothing; from 0 up to but not including 1.
+    pub dead_band: f64,
+    /// The most that one decision changes a VM's share, as a share of the bound; above 0, up to 1.
+    pub max_step: f64,
+}
+
+impl Default for ProportionalParameters {
+    fn default() -> Self {
+        ProportionalParameters { alpha: ALPHA, dead_band: DEAD_BAND, max_step: 1.0 }
+    }
+}
+
+impl ProportionalParameters {
+    fn check(&self) -> Result<(), String> {
+        let wrong = |name, value, range| Err(format!("{name} = {value} is out of range: use {range}"));
+        if !(0.0..1.0).contains(&self.alpha) {
+            return wrong("alpha", self.alpha, "at least 0 and less than 1");
+        }
+        if !(0.0..1.0).contains(&self.dead_band) {
+            return wrong("dead_band", self.dead_band, "at least 0 and less than 1");
+        }
+        if !(self.max_step > 0.0 && self.max_step <= 1.0) {
+            return wrong("max_step", self.max_step, "more than 0 and at most 1");
+        }
+        Ok(())
+    }
+}
+
+/// Gives each VM its share of the bound in proportion to its demand, so that all are utilised alike.
+///
+/// - The demand d_i of a VM is the moving average of what it used (equation 3.1), beginning with the first sample.
+///   Bandwidth demand is the egress measured before the shaper, memory demand the working set or, where that is not
+///   known, the memory in use. Each sample counts once, in time order; where samples are missing, d_i stays.
+/// - Its share is BW·d_i / Σd (equation 3.2), but never less than its floor and, together with the others on its host,
+///   never more than the host has. The shares sum to the bound exactly unless every host is full.
+/// - A VM that is down keeps its floor and takes no part; its demand is remembered for its return. A VM that was never
+///   measured keeps what it has. Where no one has any demand nothing is changed: there is no evidence for any other
+///   division than the present one.
+/// - A plan that would move less than the dead band is not made. A larger step than allowed is shortened for all VMs
+///   in the same proportion.
+#[derive(Debug, Clone)]
+pub struct Proportional {
+    resource: Resource,
+    parameters: ProportionalParameters,
+    /// By VM id, like everything it is joined with.
+    estimates: Vec<(VmId, Estimate)>,
+}
+
+/// What is known of one VM's demand.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Estimate {
+    /// d_i of equation 3.1, in the resource's base unit.
+    demand: f64,
+    /// The newest sample that went into it.
+    at: Timestamp,
+}
+
+/// A VM that takes part.
+struct Party<'a> {
+    vm: &'a Vm,
+    has: u64,
+    demand: f64,
+}
+
+impl Proportional {
+    /// Its name in configuration.
+    pub const NAME: &'static str = "proportional";
+
+    /// The policy for `resource`.
+    ///
+    /// # Errors
+    /// [`BuildError::Parameters`] if a parameter is out of range, or the resource's demand is not measured (CPU).
+    pub fn new(resource: Resource, parameters: ProportionalParameters) -> Result<Self, BuildError> {
+        let refuse = |why| BuildError::Parameters { policy: Self::NAME, resource, why };
+        if resource == Resource::Cpu {
+            return Err(refuse("the demand for CPU is not measured; bandwidth and memory can be divided".to_owned()));
+        }
+        parameters.check().map_err(refuse)?;
+        Ok(Proportional { resource, parameters, estimates: Vec::new() })
+    }
+
+    /// The policy for `resource`, with parameters from configuration.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); also if the parameters are not a [`ProportionalParameters`].
+    pub fn build(resource: Resource, parameters: Value) -> Result<Self, BuildError> {
+        let parsed = serde_json::from_value(parameters).map_err(|error| BuildError::Parameters {
+            policy: Self::NAME,
+            resource,
+            why: error.to_string(),
+        });
+        Self::new(resource, parsed?)
+    }
+
+    /// Takes the samples in that are new, and drops the estimates of VMs that are gone (equation 3.1).
+    fn learn(&mut self, view: &View<'_>, now: Timestamp) {
+        let newest = now.after(FUTURE);
+        let mut known = std::mem::take(&mut self.estimates).into_iter().peekable();
+        let mut usage = view.usage().0.iter().peekable();
+        for vm in view.vms() {
+            let mut estimate = matching(&mut known, &vm.id, |(id, _)| id).map(|(_, estimate)| estimate);
+            let samples = matching(&mut usage, &vm.id, |(id, _)| id).map_or(&[][..], |(_, samples)| samples);
+            for sample in samples.iter().filter(|sample| sample.at <= newest) {
+                let Some(used) = demand(self.resource, sample) else { continue };
+                let at = sample.at;
+                estimate = match estimate {
+                    None => Some(Estimate { demand: used, at }),
+                    Some(old) if at <= old.at => Some(old),
+                    Some(old) => Some(Estimate { demand: self.averaged(old.demand, used), at }),
+                };
+            }
+            self.estimates.extend(estimate.map(|estimate| (vm.id.clone(), estimate)));
+        }
+    }
+
+    fn averaged(&self, old: f64, used: f64) -> f64 {
+        self.parameters.alpha * old + (1.0 - self.parameters.alpha) * used
+    }
+
+    /// Parts the VMs that take part from those that keep what they have, and sums up what the latter keep.
+    fn parties<'a>(&self, view: &View<'a>, plan: &mut Plan) -> (Vec<Party<'a>>, u64) {
+        let mut kept = 0u64;
+        let mut parties = Vec::with_capacity(self.estimates.len());
+        let mut estimates = self.estimates.iter().peekable();
+        for (vm, has) in view.managed(self.resource) {
+            let estimate = matching(&mut estimates, &vm.id, |(id, _)| id).map(|(_, estimate)| estimate);
+            let why = match (vm.state, estimate) {
+                (VmState::Down, _) => "down: keeps its floor",
+                (_, None) => "never measured: keeps what it has",
+                (_, Some(estimate)) => {
+                    parties.push(Party { vm, has, demand: estimate.demand });
+                    continue;
+                }
+            };
+            kept = kept.saturating_add(has);
+            plan.refusals.push(refusal(vm, self.resource, Reason::new(why)));
+        }
+        (parties, kept)
+    }
+
+    /// The new shares of the parties, or why there are none.
+    fn shares(&self, view: &View<'_>, bound: u64, kept: u64, parties: &[Party<'_>]) -> Result<Vec<u64>, &'static str> {
+        let mut rooms = Rooms::of(view.snapshot(), self.resource);
+        let claim = |party: &Party<'_>| {
+            let host = rooms.host(party.vm);
+            if let Some(host) = host {
+                rooms.give_back(host, party.has);
+            }
+            Claim { weight: party.demand, floor: party.vm.floor.get(self.resource).unwrap_or(0), host }
+        };
+        let claims: Vec<_> = parties.iter().map(claim).collect();
+        if claims.iter().all(|claim| claim.weight == 0.0) {
+            return Err("no one has any demand");
+        }
+        let shares = divide(bound.saturating_sub(kept), &claims, &rooms);
+        let mut shares = shares.ok_or("the floors do not fit into the bound, or into what a host has")?;
+        shorten(parties, &mut shares, (self.parameters.max_step * bound as f64) as u64);
+        let raised: u64 = moved(parties, &shares, |has, to| to.saturating_sub(has));
+        let lowered: u64 = moved(parties, &shares, |has, to| has.saturating_sub(to));
+        if (raised.max(lowered) as f64) < self.parameters.dead_band * bound as f64 {
+            return Err("within the dead band");
+        }
+        Ok(shares)
+    }
+}
+
+impl Policy for Proportional {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn resource(&self) -> Resource {
+        self.resource
+    }
+
+    fn decide(&mut self, view: &View<'_>, now: Timestamp) -> Plan {
+        let mut plan = Plan { base: view.snapshot().revision(), ..Plan::default() };
+        self.learn(view, now);
+        let Some(bound) = view.bound(self.resource) else { return plan };
+        let (parties, kept) = self.parties(view, &mut plan);
+        match self.shares(view, bound, kept, &parties) {
+            Ok(shares) => {
+                let changed = parties.iter().zip(shares).filter(|(party, to)| party.has != *to);
+                plan.actions = changed.map(|(party, to)| party.action(self.resource.amount(to))).collect();
+            }
+            Err(why) => {
+                let reason = |party: &Party<'_>| Reason::new(why).with("demand", party.demand);
+                plan.refusals.extend(parties.iter().map(|party| refusal(party.vm, self.resource, reason(party))));
+            }
+        }
+        plan
+    }
+
+    fn save(&self) -> Value {
+        let estimates = self.estimates.iter().map(|(vm, estimate)| {
+            let estimate = serde_json::json!({ "demand": estimate.demand, "at": estimate.at });
+            (vm.to_string(), estimate)
+        });
+        Value::Object(estimates.collect())
+    }
+
+    fn restore(&mut self, state: &Value) -> Result<(), RestoreError> {
+        let refuse = |why| RestoreError { policy: Self::NAME, why };
+        let estimates = BTreeMap::<VmId, Estimate>::deserialize(state).map_err(|error| refuse(error.to_string()))?;
+        if let Some((vm, bad)) = estimates.iter().find(|(_, e)| !(e.demand.is_finite() && e.demand >= 0.0)) {
+            return Err(refuse(format!("VM {vm} has a demand of {}", bad.demand)));
+        }
+        self.estimates = estimates.into_iter().collect();
+        Ok(())
+    }
+}
+
+impl Party<'_> {
+    fn action(&self, to: vibra_model::Amount) -> Action {
+        let facts = vec![("demand".into(), self.demand)];
+        Action {
+            change: AllocationChange { vm: self.vm.id.clone(), to },
+            from: self.has,
+            reason: Reason { rule: "in proportion to demand".into(), facts },
+        }
+    }
+}
+
+/// u_i of equation 3.1: what a sample says of the demand, in the resource's base unit.
+fn demand(resource: Resource, sample: &UsageSample) -> Option<f64> {
+    let measured = match resource {
+        Resource::Bandwidth => sample.egress?.0,
+        Resource::Memory => sample.working_set.or(sample.memory_in_use)?.0,
+        Resource::Cpu => return None,
+    };
+    Some(measured as f64)
+}
+
+/// Shortens all changes in the same proportion, so that none is larger than `step`. Between two divisions that keep
+/// the rules every one in between does too; rounding favours the smaller share, so that sums stay within it.
+fn shorten(parties: &[Party<'_>], shares: &mut [u64], step: u64) {
+    let largest = parties.iter().zip(&*shares).map(|(party, &to)| party.has.abs_diff(to)).max().unwrap_or(0);
+    if largest <= step {
+        return;
+    }
+    let (step, largest) = (u128::from(step), u128::from(largest));
+    for (party, to) in parties.iter().zip(shares) {
+        // Both quotients are at most `step`, which is a u64.
+        *to = match to.checked_sub(party.has) {
+            Some(raise) => party.has + (u128::from(raise) * step / largest) as u64,
+            None => party.has - (u128::from(party.has - *to) * step).div_ceil(largest) as u64,
+        };
+    }
+}
+
+fn moved(parties: &[Party<'_>], shares: &[u64], change: impl Fn(u64, u64) -> u64) -> u64 {
+    parties.iter().zip(shares).fold(0, |sum, (party, &to)| sum.saturating_add(change(party.has, to)))
+}
+
+fn refusal(vm: &Vm, resource: Resource, reason: Reason) -> Refusal {
+    Refusal { vm: vm.id.clone(), resource, reason }
+}
+
+/// The item of `id` in a sequence that is sorted by id and was read up to here; skips those before it.
+fn matching<T>(sorted: &mut Peekable<impl Iterator<Item = T>>, id: &VmId, key: impl Fn(&T) -> &VmId) -> Option<T> {
+    loop {
+        match key(sorted.peek()?).cmp(id) {
+            Ordering::Less => drop(sorted.next()),
+            Ordering::Equal => return sorted.next(),
+            Ordering::Greater => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "proportional_tests.rs"]
+mod tests;
