@@ -59,11 +59,11 @@
 //! ```
 
 mod connection;
-mod descriptors;
 mod error;
 mod exchange;
 mod message;
 mod options;
+mod os;
 mod pacer;
 mod pool;
 mod progress;

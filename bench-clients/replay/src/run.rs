@@ -5,11 +5,15 @@ use crate::progress::{Counters, Progress};
 use crate::record::Record;
 use crate::summary::Effort;
 use crate::worker::{Job, work};
-use crate::{Mode, Options, ReplayError, Summary, descriptors};
+use crate::{Mode, Options, ReplayError, Summary, os};
+use std::panic;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
-use std::{panic, thread};
 use vibra_trace::Trace;
+
+/// What comes out of one thread.
+type Part = (Record, Effort);
 
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -24,6 +28,7 @@ const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 ///
 /// Blocks the calling thread until the last request is over; async code calls it from `spawn_blocking`. The wait is
 /// bounded: a request is over when [`Options::timeout`] has passed. May raise the process's soft limit on open files.
+/// The generator threads go before others where they may ([`Summary::generator_nice`]).
 ///
 /// # Errors
 ///
@@ -32,7 +37,7 @@ const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 pub fn replay(trace: &Trace, options: &Options, progress: impl FnMut(Progress)) -> Result<Summary, ReplayError> {
     options.check()?;
     let planned = planned(trace, options)?;
-    descriptors::make_room(options.connections);
+    os::make_room(options.connections);
     let job = Job {
         trace,
         options,
@@ -41,7 +46,7 @@ pub fn replay(trace: &Trace, options: &Options, progress: impl FnMut(Progress)) 
         counters: Counters::default(),
         next: 0.into(),
     };
-    let (record, effort) = thread::scope(|scope| {
+    let (record, effort): Part = thread::scope(|scope| {
         // Nothing is sent: the channel closes when the last thread is done.
         let (alive, done) = channel::<()>();
         let worker = |number| {
@@ -57,13 +62,16 @@ pub fn replay(trace: &Trace, options: &Options, progress: impl FnMut(Progress)) 
         let workers = spawned.map_err(|source| ReplayError::Setup { what: "a thread was refused", source })?;
         drop(alive);
         watch(&job, planned, &done, progress);
-        let mut sum = (Record::new(options.warm_up), Effort::default());
-        for worker in workers {
-            let (record, effort) = worker.join().unwrap_or_else(|panic| panic::resume_unwind(panic))?;
-            sum.0.merge(record);
-            sum.1.merge(effort);
-        }
-        Ok(sum)
+        let join = |worker: ScopedJoinHandle<'_, Result<Part, ReplayError>>| {
+            worker.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+        };
+        let parts: Vec<Part> = workers.into_iter().map(join).collect::<Result<_, _>>()?;
+        let merge = |mut sum: Part, part: Part| {
+            sum.0.merge(part.0);
+            sum.1.merge(part.1);
+            sum
+        };
+        Ok(parts.into_iter().reduce(merge).expect("there is at least one thread"))
     })?;
     Ok(Summary::new(options, &record, effort))
 }

@@ -56,6 +56,9 @@ pub struct Summary {
     pub retries: u64,
     /// Processor time of the generator threads in seconds, with the warm-up.
     pub generator_cpu_s: f64,
+    /// Nice value of the generator threads: -10 if they could take precedence over a system under test on the same
+    /// machine, else what the process has.
+    pub generator_nice: i32,
     /// The histogram of response times; see [`Tally::from_buckets`].
     pub histogram: Vec<Bucket>,
     /// The measured time by the second.
@@ -102,6 +105,8 @@ pub(crate) struct Effort {
     pub(crate) connections: u64,
     pub(crate) retries: u64,
     pub(crate) cpu: Duration,
+    /// The highest nice value of a thread.
+    pub(crate) nice: i32,
     /// The greatest part of its time that a thread was on a processor.
     pub(crate) busiest: f64,
 }
@@ -136,6 +141,7 @@ impl Effort {
         self.connections += other.connections;
         self.retries += other.retries;
         self.cpu += other.cpu;
+        self.nice = self.nice.max(other.nice);
         self.busiest = self.busiest.max(other.busiest);
     }
 }
@@ -163,6 +169,7 @@ impl Summary {
             connections: effort.connections,
             retries: effort.retries,
             generator_cpu_s: effort.cpu.as_secs_f64(),
+            generator_nice: effort.nice,
             histogram: record.response_time.buckets(),
             seconds: record.seconds.iter().map(Second::new).collect(),
         }

@@ -2,6 +2,7 @@
 
 use crate::exchange::{Failure, judge};
 use crate::message::{Expected, Message, Messages};
+use crate::os::{cpu_time, take_precedence};
 use crate::pacer::Pacer;
 use crate::pool::Pool;
 use crate::progress::Counters;
@@ -9,7 +10,6 @@ use crate::record::{Record, Sample};
 use crate::summary::Effort;
 use crate::{Mode, Options, ReplayError, Schedule};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use rustix::time::{ClockId, clock_gettime};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -36,6 +36,7 @@ const SENT_AT_ONCE: usize = 32;
 
 /// Does the part of `job` that is the thread's with this number, on the calling thread.
 pub(crate) fn work(job: &Job<'_>, thread: usize) -> Result<(Record, Effort), ReplayError> {
+    let nice = take_precedence();
     let setup = |what| move |source| ReplayError::Setup { what, source };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(setup("an event loop was refused"))?;
@@ -51,14 +52,10 @@ pub(crate) fn work(job: &Job<'_>, thread: usize) -> Result<(Record, Effort), Rep
         connections: worker.pool.opened(),
         retries: worker.pool.retries(),
         cpu,
+        nice,
         busiest: cpu.as_secs_f64() / job.start.elapsed().as_secs_f64(),
     };
     Ok((worker.record.into_inner(), effort))
-}
-
-/// Processor time of the calling thread.
-fn cpu_time() -> Duration {
-    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
 struct Worker<'a> {
