@@ -13,9 +13,9 @@
 //!   is i - 1. The splash screens and the pages of the afternoon's game (8878) are then in sub-namespace 2 and those of the
 //!   evening's game (8877) in sub-namespace 1, as Figure 3.5 has it.
 //! - **Hot files.** The eight have 90% of the bytes of sub-namespace 2, the English splash screen 24% of all. The two
-//!   images are those of sub-namespace 2 with most bytes in the evening sample. They and the French splash screen keep
-//!   their bytes there in proportion to the English one; the four pages of the game share the rest, French to English as
-//!   the splash screens, program and statistics alike.
+//!   images are those of sub-namespace 2 with most bytes in the evening sample. How the seven divide the rest is taken from
+//!   the rows of Table 3.1 for MD5 and SHA-1. That these are the right eight shows in section 3.5.1: SHA-1 puts four of
+//!   them on one server, and MD5 three.
 //! - **Popularity** of the others is that of the evening sample; objects that it lacks share the probability that a
 //!   request is for one not seen before (Good and Turing: the part of requests whose object was requested once). It is
 //!   then tilted by size, exp(-λ size), with the one λ by sub-namespace that gives the known bytes: of all distributions
