@@ -1,0 +1,118 @@
+//! The applying loop: from the directory's desired allocations to the actuators.
+
+use super::{
+    Agent, Troubles,
+    standing::{Standing, decreases, increases, settles},
+};
+use crate::MachineError;
+use futures_util::future::join_all;
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+use vibra_model::{Amount, Revision, Snapshot, VmId};
+
+/// Runs as long as `snapshots` come.
+pub(super) async fn run(agent: &Agent, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+    let mut applier = Applier { agent, standings: BTreeMap::new(), troubles: Troubles::default(), seen: Revision(0) };
+    let mut ticks = interval(agent.settings.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            changed = snapshots.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            // Actuators are read back although nobody asked: others may have moved them, or they may be stuck.
+            _ = ticks.tick() => applier.read_back().await,
+        }
+        let snapshot = snapshots.borrow_and_update().clone();
+        applier.bring_to(&snapshot).await;
+    }
+}
+
+struct Applier<'a> {
+    agent: &'a Agent,
+    standings: BTreeMap<VmId, Standing>,
+    troubles: Troubles,
+    seen: Revision,
+}
+
+impl Applier<'_> {
+    /// Takes over the actual values of all actuators.
+    async fn read_back(&mut self) {
+        let reads = self.agent.machines.iter().map(|machine| async {
+            let actual = self.agent.bounded(&**machine, "read its allocation", machine.allocation()).await;
+            (machine.id().clone(), actual)
+        });
+        for (vm, actual) in join_all(reads).await {
+            self.troubles.note(format!("allocation of VM {vm}"), actual.as_ref().err().map(|error| error as _));
+            // What cannot be read is what it was last known to be.
+            if let Ok(actual) = actual {
+                self.standings.entry(vm).or_default().actual = actual;
+            }
+        }
+    }
+
+    /// Lowers what is to be lowered, everywhere, and then raises what may be raised.
+    async fn bring_to(&mut self, snapshot: &Snapshot) {
+        self.adopt(snapshot);
+        // To adopt is news already: older allocations will not be carried out any more.
+        self.publish();
+        self.set_all(decreases(&self.standings)).await;
+        self.publish();
+        self.set_all(increases(&self.standings, snapshot)).await;
+        self.publish();
+    }
+
+    fn adopt(&mut self, snapshot: &Snapshot) {
+        let anew = snapshot.revision() < self.seen;
+        if anew {
+            tracing::warn!(from = %self.seen, to = %snapshot.revision(), "the directory lost its past: starting anew");
+        }
+        self.seen = snapshot.revision();
+        for machine in &self.agent.machines {
+            let id = machine.id();
+            let standing = self.standings.entry(id.clone()).or_default();
+            match snapshot.vm(id).filter(|vm| vm.host == self.agent.host) {
+                None => standing.forget(),
+                Some(vm) => {
+                    if anew {
+                        standing.forget();
+                    }
+                    let adopted = standing.adopt(vm.desired);
+                    let error = adopted.as_ref().err().map(|error| error as _);
+                    self.troubles.note(format!("desired allocation of VM {id}"), error);
+                }
+            }
+        }
+    }
+
+    /// Sets these amounts, all VMs at once, and takes over what was read back.
+    async fn set_all(&mut self, steps: Vec<(VmId, Amount)>) {
+        let agent = self.agent;
+        let sets = steps.into_iter().filter_map(|(vm, to)| {
+            let machine = agent.machines.iter().find(|machine| *machine.id() == vm)?;
+            Some(async move { (vm, to, agent.set(&**machine, to).await) })
+        });
+        for (vm, to, got) in join_all(sets.collect::<Vec<_>>()).await {
+            let what = format!("{} of VM {vm}", to.resource());
+            let off = got.as_ref().ok().filter(|actual| !settles(to, actual.raw()));
+            let off = off.map(|&actual| MachineError::Off { vm: vm.clone(), asked: to, actual });
+            let error = got.as_ref().err().or(off.as_ref());
+            self.troubles.note(what, error.map(|error| error as _));
+            // A failed actuator may have acted nevertheless: the next reading back tells.
+            if let Ok(actual) = got {
+                tracing::debug!(%vm, %to, %actual, "allocation set");
+                self.standings.entry(vm).or_default().actual.set(actual);
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let applied = self.standings.iter().filter_map(|(vm, standing)| Some((vm.clone(), standing.applied()?)));
+        self.agent.publish(applied.collect());
+    }
+}

@@ -1,0 +1,297 @@
+//! The agent against a directory in memory and machines that write down what happens to them.
+
+use super::*;
+use crate::{Machine, MachineError, Reading};
+use async_trait::async_trait;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
+use vibra_client::{FakeDirectory, Operation};
+use vibra_model::{
+    AllocationChange, Amount, Bytes, BytesPerSec, Customer, Proposal, Resource, Resources, Snapshot, VmState,
+};
+
+/// What happened, over all machines, in order.
+type Diary = Arc<Mutex<Vec<(String, u64)>>>;
+
+/// How a fake machine's actuator behaves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Actuator {
+    Works,
+    Fails,
+    Hangs,
+    /// Does not move, and does not say so.
+    Sticks,
+}
+
+struct FakeMachine {
+    id: VmId,
+    has: Mutex<Resources>,
+    actuator: Mutex<Actuator>,
+    diary: Diary,
+    readings: AtomicU64,
+}
+
+#[async_trait]
+impl Machine for FakeMachine {
+    fn id(&self) -> &VmId {
+        &self.id
+    }
+
+    fn address(&self) -> &str {
+        "127.0.0.1:1"
+    }
+
+    async fn start(&self) -> Result<(), MachineError> {
+        Ok(())
+    }
+
+    async fn stop(&self) -> Result<(), MachineError> {
+        Ok(())
+    }
+
+    async fn state(&self) -> VmState {
+        VmState::Up
+    }
+
+    async fn set(&self, amount: Amount) -> Result<Amount, MachineError> {
+        let actuator = *self.actuator.lock().unwrap();
+        match actuator {
+            Actuator::Works => self.has.lock().unwrap().set(amount),
+            Actuator::Fails => return Err(MachineError::failed(&self.id, "set it", "no such device")),
+            Actuator::Hangs => std::future::pending().await,
+            Actuator::Sticks => {}
+        }
+        let got = self.has.lock().unwrap().get(amount.resource()).unwrap();
+        self.diary.lock().unwrap().push((self.id.to_string(), got));
+        Ok(amount.resource().amount(got))
+    }
+
+    async fn allocation(&self) -> Result<Resources, MachineError> {
+        Ok(*self.has.lock().unwrap())
+    }
+
+    async fn read(&self) -> Result<Reading, MachineError> {
+        let count = self.readings.fetch_add(1, SeqCst);
+        Ok(Reading { life: 1, egress: Some(Bytes(count * 1_000)), ..Reading::default() })
+    }
+}
+
+fn bandwidth(rate: u64) -> Resources {
+    Resources { bandwidth: Some(BytesPerSec(rate)), ..Resources::NONE }
+}
+
+struct Scene {
+    directory: FakeDirectory,
+    machines: Vec<Arc<FakeMachine>>,
+    diary: Diary,
+}
+
+impl Scene {
+    /// A customer with a bound of 400, and VMs with 100 each: the named ones, on host "h1"; "d" alone on "h2".
+    fn new(names: &[&str]) -> Self {
+        let directory = FakeDirectory::new();
+        let run = |command| directory.run(command).unwrap();
+        run(Command::PutCustomer(Customer { id: "shop".parse().unwrap(), bounds: bandwidth(400) }));
+        for host in ["h1", "h2"] {
+            run(Command::PutHost(HostSpec { id: host.parse().unwrap(), capacity: bandwidth(1_000) }));
+        }
+        for (order, name) in (1..).zip(["a", "b", "c", "d"]) {
+            run(Command::PutVm(VmSpec {
+                id: name.parse().unwrap(),
+                customer: "shop".parse().unwrap(),
+                host: if name == "d" { "h2" } else { "h1" }.parse().unwrap(),
+                address: "127.0.0.1:1".into(),
+                order,
+                weight: 1,
+                floor: bandwidth(1),
+                initial: bandwidth(100),
+            }));
+        }
+        let diary = Diary::default();
+        let machine = |name: &&str| FakeMachine {
+            id: name.parse().unwrap(),
+            has: Mutex::new(bandwidth(100)),
+            actuator: Mutex::new(Actuator::Works),
+            diary: diary.clone(),
+            readings: AtomicU64::new(0),
+        };
+        let machines = names.iter().map(machine).map(Arc::new).collect();
+        Scene { directory, machines, diary }
+    }
+
+    fn start(&self, host: &str) -> Running {
+        let machines = self.machines.iter().map(|machine| machine.clone() as Arc<dyn Machine>).collect();
+        let agent = Agent::new(host.parse().unwrap(), machines, Arc::new(self.directory.clone()));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(agent.run(async {
+            let _ = stopped.await;
+        }));
+        Running { stop, task }
+    }
+
+    fn propose(&self, wishes: &[(&str, u64)]) {
+        let change = |&(vm, rate): &(&str, u64)| AllocationChange {
+            vm: vm.parse().unwrap(),
+            to: Amount::Bandwidth(BytesPerSec(rate)),
+        };
+        let changes = wishes.iter().map(change).collect();
+        self.directory.run(Command::Propose(Proposal { base: self.directory.now().revision(), changes })).unwrap();
+    }
+
+    /// Waits until the directory is as `wanted` says.
+    async fn until(&self, wanted: impl FnMut(&Arc<Snapshot>) -> bool) {
+        let mut snapshots = self.directory_follower();
+        timeout(Duration::from_secs(60), snapshots.1.wait_for(wanted)).await.expect("within a minute").unwrap();
+    }
+
+    fn directory_follower(&self) -> (vibra_client::Follower, tokio::sync::watch::Receiver<Arc<Snapshot>>) {
+        let follower = follow(Arc::new(self.directory.clone()));
+        let snapshots = follower.snapshots();
+        (follower, snapshots)
+    }
+
+    fn set_actuator(&self, name: &str, actuator: Actuator) {
+        let machine = self.machines.iter().find(|machine| machine.id.as_str() == name).unwrap();
+        *machine.actuator.lock().unwrap() = actuator;
+    }
+
+    fn diary(&self) -> Vec<(String, u64)> {
+        self.diary.lock().unwrap().clone()
+    }
+}
+
+struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    async fn stop(self) {
+        drop(self.stop);
+        timeout(Duration::from_secs(60), self.task).await.expect("it stops").unwrap();
+    }
+}
+
+/// What the VM's host said it has, if it adopted the newest allocation.
+fn applied(snapshot: &Snapshot, vm: &str) -> Option<u64> {
+    let vm = snapshot.vm(&vm.parse().unwrap())?;
+    let applied = vm.applied.filter(|applied| applied.generation == vm.desired.generation)?;
+    applied.resources.get(Resource::Bandwidth)
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_decrease_comes_before_any_increase() {
+    let scene = Scene::new(&["a", "b", "c"]);
+    let agent = scene.start("h1");
+    scene.until(|s| applied(s, "c") == Some(100)).await;
+    scene.propose(&[("a", 190), ("b", 60), ("c", 50)]);
+    scene.until(|s| applied(s, "a") == Some(190)).await;
+    let mut diary = scene.diary();
+    diary[..2].sort();
+    assert_eq!(diary, [("b".into(), 60), ("c".into(), 50), ("a".into(), 190)]);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_increase_waits_for_another_hosts_decrease() {
+    let scene = Scene::new(&["a", "b", "c"]);
+    let agent = scene.start("h1");
+    scene.until(|s| applied(s, "a") == Some(100)).await;
+    scene.propose(&[("a", 150), ("d", 50)]);
+    // The newest allocation is adopted, with the old value in force, for as long as "d" has not been lowered.
+    scene.until(|s| applied(s, "a") == Some(100)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(scene.diary(), []);
+    let desired = scene.directory.now().vm(&"d".parse().unwrap()).unwrap().desired;
+    let told = vibra_model::VmReport {
+        vm: "d".parse().unwrap(),
+        usage: None,
+        applied: Some(Applied { resources: bandwidth(50), generation: desired.generation }),
+        state: None,
+    };
+    let report = vibra_model::UsageReport { host: "h2".parse().unwrap(), vms: vec![told] };
+    scene.directory.run(Command::Report(report)).unwrap();
+    scene.until(|s| applied(s, "a") == Some(150)).await;
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stuck_actuator_is_told_as_it_is_and_does_not_stop_the_others() {
+    for trouble in [Actuator::Fails, Actuator::Hangs, Actuator::Sticks] {
+        let scene = Scene::new(&["a", "b", "c"]);
+        scene.set_actuator("b", trouble);
+        let agent = scene.start("h1");
+        scene.until(|s| applied(s, "b") == Some(100)).await;
+        scene.propose(&[("a", 120), ("b", 50), ("c", 30)]);
+        // 120 + 100 + 30 + 100 is within the bound, so "a" may rise although "b" is stuck.
+        scene.until(|s| applied(s, "a") == Some(120) && applied(s, "c") == Some(30)).await;
+        assert_eq!(applied(&scene.directory.now(), "b"), Some(100), "{trouble:?}");
+        scene.set_actuator("b", Actuator::Works);
+        scene.until(|s| applied(s, "b") == Some(50)).await;
+        agent.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_go_on_while_an_actuator_hangs() {
+    let scene = Scene::new(&["a", "b", "c"]);
+    scene.set_actuator("b", Actuator::Hangs);
+    let agent = scene.start("h1");
+    scene.until(|s| applied(s, "b") == Some(100)).await;
+    scene.propose(&[("b", 50)]);
+    let before = scene.directory.commands().len();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(scene.directory.commands().len() >= before + 9, "one a second");
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actuator_that_somebody_else_moved_is_put_back() {
+    let scene = Scene::new(&["a", "b", "c"]);
+    let agent = scene.start("h1");
+    scene.until(|s| applied(s, "a") == Some(100)).await;
+    *scene.machines[0].has.lock().unwrap() = bandwidth(333);
+    let put_back = async {
+        while scene.diary().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), put_back).await.expect("within a minute");
+    assert_eq!(scene.diary(), [("a".into(), 100)]);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn usage_is_reported_each_second() {
+    let scene = Scene::new(&["a", "b", "c"]);
+    let agent = scene.start("h1");
+    tokio::time::sleep(Duration::from_millis(5_500)).await;
+    let window = Directory::usage(&scene.directory, Timestamp(0)).await.unwrap();
+    let samples = window.samples(&"a".parse().unwrap());
+    assert_eq!(samples.len(), 5);
+    for pair in samples.windows(2) {
+        assert_eq!(pair[1].at.since(pair[0].at), Duration::from_secs(1));
+    }
+    assert!(samples.iter().all(|sample| sample.egress == Some(BytesPerSec(1_000))), "{samples:?}");
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_directory_the_allocation_stays_and_the_agent_comes_back() {
+    let scene = Scene::new(&["a", "b", "c"]);
+    let agent = scene.start("h1");
+    scene.until(|s| applied(s, "a") == Some(100)).await;
+    scene.propose(&[("a", 90)]);
+    scene.until(|s| applied(s, "a") == Some(90)).await;
+    for _ in 0..6 {
+        let gone = || ClientError::Failed { status: 503, message: "gone".into() };
+        scene.directory.fail(Operation::Command, gone());
+        scene.directory.fail(Operation::Snapshot, gone());
+    }
+    scene.directory.break_watches();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(scene.machines[0].has.lock().unwrap().bandwidth, Some(BytesPerSec(90)));
+    scene.propose(&[("a", 80)]);
+    scene.until(|s| applied(s, "a") == Some(80)).await;
+    agent.stop().await;
+}
