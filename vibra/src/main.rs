@@ -1,2 +1,41 @@
-//! The one command of Vibra.
-fn main() {}
+//! The one command of Vibra: configuration, composition of the parts, the demo and the benchmarks.
+
+mod bench;
+mod cli;
+mod commands;
+mod config;
+mod exit;
+mod parts;
+mod progress;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use exit::Outcome;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// The commit that this program was built from, where that was known.
+const COMMIT: Option<&str> = option_env!("VIBRA_COMMIT");
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Logs go to standard error, so that results on standard output can be piped; RUST_LOG says how much.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(command: Command) -> Outcome {
+    match command {
+        Command::Check(args) => commands::check::run(&args.config),
+        Command::Explain(args) => commands::explain::run(&args),
+        Command::Replay(args) => commands::replay::run(&args),
+        Command::Trace(command) => commands::trace::run(command),
+        Command::Bench(cli::Bench::Proxy(args)) => bench::proxy::run(&args),
+        Command::Dispatcher(args) => commands::dispatcher::run(&args),
+        _ => todo!(),
+    }
+}

@@ -1,0 +1,268 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// An HTTP load balancer and cluster resource agent that work as one.
+///
+/// The dispatcher sends every request for a URL to the same few servers, so that they serve it from memory. Where that
+/// makes one server hot, the allocator moves bandwidth and memory to it, within what its customer has bought.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Begin with `vibra demo`. Exit codes: 0 fine, 1 failed at run time, 2 wrong usage or \
+    configuration, 3 a stated threshold missed, 4 a run that is void."
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what Vibra does: a four-VM cluster on this machine, one trace, seven ways to serve it, one table.
+    Demo(Demo),
+    /// Run everything that the configuration names in one process.
+    Up(WithConfig),
+    /// Run the dispatcher alone.
+    ///
+    /// Without a file: `vibra dispatcher --listen 127.0.0.1:8080 --server 127.0.0.1:8081 --server 127.0.0.1:8082`
+    Dispatcher(Dispatcher),
+    /// Run the directory alone.
+    Directory(WithConfig),
+    /// Run the allocator alone.
+    Allocator(WithConfig),
+    /// Run the agent of one host alone.
+    Agent(Agent),
+    /// Check a configuration and say what it means.
+    Check(WithConfig),
+    /// Say which server gets a URL, which others could, and why.
+    Explain(Explain),
+    /// Show the state of a running dispatcher and directory.
+    Status(Status),
+    /// Replay a trace against a URL and measure response times.
+    Replay(Replay),
+    /// Convert, summarise or generate traces.
+    #[command(subcommand)]
+    Trace(Trace),
+    /// Measure this machine's Vibra against its peers and its own promises.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// How long to replay for each row of the table.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(2..=600))]
+    pub(crate) seconds: u64,
+    /// Also write the result to this file, as JSON.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
+    /// Use in-process servers even where network namespaces could be made.
+    #[arg(long)]
+    pub(crate) in_process: bool,
+    /// The seed of the trace and of the arrival times within a second.
+    #[arg(long, default_value_t = 1998)]
+    pub(crate) seed: u64,
+}
+
+/// Options of commands that need nothing but a configuration.
+#[derive(Debug, Args)]
+pub(crate) struct WithConfig {
+    /// The configuration.
+    #[arg(short, long, default_value = "vibra.toml")]
+    pub(crate) config: PathBuf,
+}
+
+/// Options of `dispatcher`.
+#[derive(Debug, Args)]
+pub(crate) struct Dispatcher {
+    /// The configuration; without it, --listen and --server say everything.
+    #[arg(short, long, conflicts_with_all = ["listen", "servers"])]
+    pub(crate) config: Option<PathBuf>,
+    /// Where to listen.
+    #[arg(long, required_unless_present = "config")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// A server as host:port, or NAME=host:port; once for each, in cluster order.
+    #[arg(long = "server", value_name = "SERVER", required_unless_present = "config")]
+    pub(crate) servers: Vec<String>,
+    /// Where to serve /metrics, /snapshot and /explain.
+    #[arg(long, conflicts_with = "config")]
+    pub(crate) admin: Option<SocketAddr>,
+    /// How to choose a server.
+    #[arg(long, conflicts_with = "config", default_value = "url-hash")]
+    pub(crate) algorithm: String,
+    /// How to hash a URL: charsum, md5, sha1 or xxh3.
+    #[arg(long, conflicts_with = "config", default_value = "xxh3")]
+    pub(crate) hash: String,
+    /// Over how many servers each URL is spread: R. Default: 2, or 1 where there is one server.
+    #[arg(long, conflicts_with = "config")]
+    pub(crate) replicas: Option<usize>,
+    /// Worker threads. Default: one for each core.
+    #[arg(long, conflicts_with = "config")]
+    pub(crate) threads: Option<usize>,
+}
+
+/// Options of `agent`.
+#[derive(Debug, Args)]
+pub(crate) struct Agent {
+    /// The configuration.
+    #[arg(short, long, default_value = "vibra.toml")]
+    pub(crate) config: PathBuf,
+    /// Which host of the configuration this is; may be left out where there is one.
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+}
+
+/// Options of `explain`.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The configuration.
+    #[arg(short, long, default_value = "vibra.toml")]
+    pub(crate) config: PathBuf,
+    /// The URL, or its path.
+    pub(crate) url: String,
+    /// Servers to regard as failed; may be given more than once.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) down: Vec<String>,
+    /// Write JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// The configuration of what runs.
+    #[arg(short, long, default_value = "vibra.toml")]
+    pub(crate) config: PathBuf,
+    /// Write JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How requests that a trace puts into one second are spread within it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Spread {
+    /// All at the beginning of the second.
+    Burst,
+    /// Evenly.
+    Uniform,
+    /// At random, seeded: a Poisson process with the recorded count.
+    Poisson,
+}
+
+/// Options of `replay`.
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// A trace file of any known format (see `vibra trace stat`), or `worldcup` or `youtube` for a generated one.
+    pub(crate) trace: String,
+    /// Where to send the requests, such as http://127.0.0.1:8080
+    #[arg(long)]
+    pub(crate) target: String,
+    /// Replay the recorded times this much faster.
+    #[arg(long, default_value_t = 1.0, conflicts_with = "concurrency")]
+    pub(crate) speed: f64,
+    /// How to spread requests within the trace's resolution.
+    #[arg(long, value_enum, default_value = "poisson")]
+    pub(crate) spread: Spread,
+    /// Closed loop: ignore recorded times and keep so many requests in flight.
+    #[arg(long)]
+    pub(crate) concurrency: Option<usize>,
+    /// Stop after so many seconds of the trace.
+    #[arg(long)]
+    pub(crate) seconds: Option<u64>,
+    /// Do not count the requests of the first so many seconds of the replay.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) warm_up: u64,
+    /// Give a request up after so many seconds.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) timeout: u64,
+    /// Do not compare the length of what comes back with the trace.
+    #[arg(long)]
+    pub(crate) any_length: bool,
+    /// The seed of the arrival times and of a generated trace.
+    #[arg(long, default_value_t = 1998)]
+    pub(crate) seed: u64,
+    /// Fail with exit code 3 where the mean response time is above so many milliseconds.
+    #[arg(long)]
+    pub(crate) max_mean_ms: Option<f64>,
+    /// Also write the result to this file, as JSON.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Subcommands of `trace`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Trace {
+    /// Write a trace in another format.
+    Convert {
+        /// The trace to read.
+        input: PathBuf,
+        /// The file to write: .vtrace (compact) or .csv.
+        output: PathBuf,
+        /// World Cup object map, `id url` a line, where the input is in that format.
+        #[arg(long)]
+        objects: Option<PathBuf>,
+    },
+    /// Summarise a trace: requests, bytes, objects, and how each hash divides it (Table 3.1).
+    Stat {
+        /// The trace, or `worldcup` or `youtube`.
+        trace: String,
+        /// World Cup object map, `id url` a line, where the trace is in that format.
+        #[arg(long)]
+        objects: Option<PathBuf>,
+        /// Into how many sub-namespaces to divide.
+        #[arg(long, default_value_t = 4)]
+        servers: usize,
+        /// The seed of a generated trace.
+        #[arg(long, default_value_t = 1998)]
+        seed: u64,
+    },
+    /// Generate a trace.
+    Generate {
+        /// Which: `worldcup` (a reconstruction of 1998-06-30 18:10-18:20) or `youtube`.
+        kind: String,
+        /// The file to write: .vtrace (compact) or .csv.
+        output: PathBuf,
+        /// The seed.
+        #[arg(long, default_value_t = 1998)]
+        seed: u64,
+        /// YouTube: multiply files, requests and bytes by this.
+        #[arg(long, default_value_t = 1.0)]
+        scale: f64,
+    },
+}
+
+/// Subcommands of `bench`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// CPU time per request of one dispatcher thread in front of nginx, against HAProxy and nginx, in interleaved runs.
+    Proxy(BenchProxy),
+}
+
+/// Options of `bench proxy`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchProxy {
+    /// Body sizes in bytes.
+    #[arg(long, value_delimiter = ',', default_value = "1024")]
+    pub(crate) sizes: Vec<u64>,
+    /// Rounds; each runs every proxy once, in changing order.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) rounds: usize,
+    /// How long each proxy runs in a round.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) seconds: u64,
+    /// Keep-alive connections of the load generator.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) connections: usize,
+    /// Fail with exit code 3 where CPU per request is above so many times HAProxy's.
+    #[arg(long)]
+    pub(crate) max_ratio: Option<f64>,
+    /// Also write the raw results to this file, as JSON.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
+}

@@ -1,0 +1,61 @@
+//! `vibra check`: what a configuration means.
+
+use crate::{
+    config::{Config, Source},
+    exit::{Failure, Outcome},
+};
+use std::path::Path;
+
+/// Prints what the configuration means, defaults included; fails with the place of the first fault.
+pub(crate) fn run(path: &Path) -> Outcome {
+    let config = Config::load(path).map_err(Failure::Usage)?;
+    if let Some(d) = &config.dispatcher {
+        let servers = match &d.source {
+            Source::Static(servers) => format!("{} servers of the file", servers.len()),
+            Source::Directory(customer) => format!("the VMs of customer {customer} in the directory"),
+        };
+        let s = &d.settings;
+        println!("dispatcher  {} on {} threads, {servers}", d.listen, d.threads);
+        println!("            {}, hash {}, R = {}, remap {}", s.algorithm, s.hash, s.replicas, s.remap);
+        match d.admin {
+            Some(admin) => println!("            admin at {admin}"),
+            None => println!("            no admin address: no metrics, no explanations"),
+        }
+    }
+    if let Some(d) = &config.directory {
+        let store = d.path.as_ref().map_or("in memory".to_owned(), |path| path.display().to_string());
+        match d.listen {
+            Some(listen) => {
+                println!("directory   serves at {listen}, store {store}, {} tokens of the file", d.tokens.len())
+            }
+            None => println!("directory   elsewhere, at {}", d.authority),
+        }
+    }
+    if let Some(a) = &config.allocator {
+        println!("allocator   every {:?}", a.interval);
+        for (resource, policy, parameters) in &a.policies {
+            println!("            {resource}: {policy} {parameters}");
+        }
+    }
+    for customer in &config.customers {
+        let vms: Vec<_> = config.vms.iter().filter(|vm| vm.spec.customer == customer.id).collect();
+        println!("customer    {}: {} VMs, {}", customer.id, vms.len(), amounts(&customer.bounds));
+        for vm in vms {
+            println!(
+                "            {} on {}: {}, floor {}",
+                vm.spec.id,
+                vm.spec.host,
+                amounts(&vm.spec.initial),
+                amounts(&vm.spec.floor)
+            );
+        }
+    }
+    println!("{} makes sense", path.display());
+    Ok(())
+}
+
+/// Managed amounts in words.
+pub(crate) fn amounts(resources: &vibra_model::Resources) -> String {
+    let each: Vec<_> = resources.amounts().map(|amount| format!("{} {amount}", amount.resource())).collect();
+    if each.is_empty() { "nothing managed".to_owned() } else { each.join(", ") }
+}

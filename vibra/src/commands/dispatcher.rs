@@ -1,0 +1,112 @@
+//! `vibra dispatcher`: the dispatcher alone, from a file or from the command line.
+
+use crate::{
+    cli,
+    config::{self, Config, Server, Source},
+    exit::{Failure, Outcome},
+    parts,
+};
+use anyhow::{anyhow, bail};
+use std::collections::BTreeSet;
+use vibra_routing::Settings;
+
+/// Runs until it is asked to end.
+pub(crate) fn run(args: &cli::Dispatcher) -> Outcome {
+    let (dispatcher, directory) = match &args.config {
+        Some(path) => {
+            let config = Config::load(path).map_err(Failure::Usage)?;
+            let missing = || Failure::Usage(anyhow!("{} has no [dispatcher]", path.display()));
+            let directory = config.directory.as_ref().map(parts::directory::client).transpose()?;
+            (config.dispatcher.ok_or_else(missing)?, directory)
+        }
+        None => (from_arguments(args).map_err(Failure::Usage)?, None),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let handle = parts::dispatcher::start(&dispatcher, directory)?;
+        parts::stop::requested().await?;
+        eprintln!("dispatcher: finishing what is under way");
+        let cut = handle.shutdown(parts::stop::GRACE).await;
+        if cut > 0 {
+            eprintln!("dispatcher: cut off {cut} connections that did not end in time");
+        }
+        Ok(())
+    })
+}
+
+/// What the command line says, with the same checks as a file has.
+fn from_arguments(args: &cli::Dispatcher) -> anyhow::Result<config::Dispatcher> {
+    let servers: Vec<Server> = (1..).zip(&args.servers).map(|(i, text)| server(i, text)).collect::<Result<_, _>>()?;
+    let mut names = BTreeSet::new();
+    if let Some(twice) = servers.iter().find(|server| !names.insert(&server.name)) {
+        bail!("--server: a second server named {}", twice.name);
+    }
+    let replicas = args.replicas.unwrap_or_else(|| servers.len().min(2));
+    if !(1..=servers.len()).contains(&replicas) {
+        bail!("--replicas {replicas}: R is at least 1 and at most the number of servers, {}", servers.len());
+    }
+    if args.threads == Some(0) {
+        bail!("--threads 0 serve nothing: leave it out for one a core");
+    }
+    let settings =
+        Settings { algorithm: args.algorithm.parse()?, hash: args.hash.parse()?, replicas, ..Settings::default() };
+    Ok(config::Dispatcher {
+        listen: args.listen.ok_or_else(|| anyhow!("--listen is missing"))?,
+        admin: args.admin,
+        settings,
+        threads: args.threads.unwrap_or_else(config::default_threads),
+        source: Source::Static(servers),
+        health_path: None,
+        connect_timeout: None,
+        response_timeout: None,
+        idle_timeout: None,
+    })
+}
+
+/// `host:port`, which is then called `server-I`, or `NAME=host:port`.
+fn server(i: usize, text: &str) -> anyhow::Result<Server> {
+    let (name, address) = match text.split_once('=') {
+        Some((name, address)) => (name.to_owned(), address),
+        None => (format!("server-{i}"), text),
+    };
+    let address = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
+    config::check_address(address).map_err(|hint| anyhow!("--server {text}: {hint}"))?;
+    let name = name.parse().map_err(|e| anyhow!("--server {text}: {e}"))?;
+    Ok(Server { name, address: address.to_owned(), weight: 1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn parsed(line: &str) -> anyhow::Result<config::Dispatcher> {
+        let cli::Command::Dispatcher(args) = cli::Cli::try_parse_from(line.split(' '))?.command else {
+            panic!("not the dispatcher")
+        };
+        from_arguments(&args)
+    }
+
+    #[test]
+    fn addresses_are_enough() {
+        let config =
+            parsed("vibra dispatcher --listen 127.0.0.1:0 --server 127.0.0.1:81 --server b=http://h:82/").unwrap();
+        let Source::Static(servers) = config.source else { panic!("not static") };
+        let named: Vec<_> = servers.iter().map(|s| (s.name.as_str(), s.address.as_str())).collect();
+        assert_eq!(named, [("server-1", "127.0.0.1:81"), ("b", "h:82")]);
+        assert_eq!(config.settings.replicas, 2);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let with =
+            |rest: &str| parsed(&format!("vibra dispatcher --listen 127.0.0.1:0 {rest}")).unwrap_err().to_string();
+        assert!(with("--server a:1 --replicas 2").contains("at most the number of servers, 1"));
+        assert!(with("--server a:1 --replicas 0").contains("at least 1"));
+        assert!(with("--server x=a:1 --server x=b:1").contains("second server named x"));
+        assert!(with("--server a").contains("host:port"));
+        assert!(with("--server a:1 --algorithm best").contains("url-hash"));
+        let none = parsed("vibra dispatcher --listen 127.0.0.1:0").unwrap_err().to_string();
+        assert!(none.contains("--server"), "{none}");
+    }
+}

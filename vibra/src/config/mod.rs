@@ -1,0 +1,118 @@
+//! `vibra.toml`: read as written ([`raw`]), then resolved into what the rest of the program uses ([`resolve`]).
+
+mod error;
+mod raw;
+mod resolve;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use error::ConfigError;
+pub(crate) use raw::VmKind;
+pub(crate) use resolve::{check_address, default_threads};
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use vibra_model::{Customer, CustomerId, HostSpec, Resource, Role, VmId, VmSpec};
+use vibra_routing::Settings;
+
+/// A configuration that was found to make sense.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) dispatcher: Option<Dispatcher>,
+    pub(crate) directory: Option<Directory>,
+    pub(crate) allocator: Option<Allocator>,
+    pub(crate) customers: Vec<Customer>,
+    pub(crate) hosts: Vec<HostSpec>,
+    pub(crate) vms: Vec<Vm>,
+}
+
+/// The dispatcher's part.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) settings: Settings,
+    pub(crate) threads: usize,
+    pub(crate) source: Source,
+    pub(crate) health_path: Option<String>,
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) response_timeout: Option<Duration>,
+    pub(crate) idle_timeout: Option<Duration>,
+}
+
+/// Where the dispatcher's servers come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// `[[server]]`.
+    Static(Vec<Server>),
+    /// The VMs of a customer, as the directory has them.
+    Directory(CustomerId),
+}
+
+/// A server of a static list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Server {
+    pub(crate) name: VmId,
+    /// `host:port`.
+    pub(crate) address: String,
+    pub(crate) weight: u32,
+}
+
+/// The directory's part.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    /// Where it serves; absent where only its URL is known.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where others find it: `host:port`.
+    pub(crate) authority: String,
+    /// The database; `None` keeps everything in memory.
+    pub(crate) path: Option<PathBuf>,
+    /// The token that this process uses as a client.
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) silence: Option<Duration>,
+    /// Whose token is in which file.
+    pub(crate) tokens: Vec<(Role, PathBuf)>,
+}
+
+/// The allocator's part.
+#[derive(Debug)]
+pub(crate) struct Allocator {
+    pub(crate) interval: Duration,
+    /// A policy a resource: name and parameters.
+    pub(crate) policies: Vec<(Resource, String, serde_json::Value)>,
+    pub(crate) log: Option<PathBuf>,
+}
+
+/// A VM that an agent of this configuration runs.
+#[derive(Debug)]
+pub(crate) struct Vm {
+    /// As it is registered; the address is known once it runs.
+    pub(crate) spec: VmSpec,
+    pub(crate) kind: VmKind,
+    /// A trace whose objects it serves: a file, `worldcup` or `youtube`.
+    pub(crate) content: String,
+}
+
+impl Config {
+    /// Reads and resolves a configuration file.
+    ///
+    /// # Errors
+    /// The first fault, with its place and a hint; or that the file cannot be read.
+    pub(crate) fn load(path: &Path) -> anyhow::Result<Config> {
+        let read = std::fs::read_to_string(path);
+        let text = read.map_err(|e| anyhow::anyhow!("cannot read the configuration {}: {e}", path.display()))?;
+        Ok(Config::parse(path, &text)?)
+    }
+
+    /// Resolves a configuration text; `path` names it in errors and is what relative paths start from.
+    ///
+    /// # Errors
+    /// The first fault, with its place and a hint.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+        resolve::resolve(&error::Source { path, text })
+    }
+}

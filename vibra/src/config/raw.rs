@@ -1,0 +1,176 @@
+//! `vibra.toml` as it is written: every key with its type and its place in the file, nothing yet compared.
+
+use serde::{Deserialize, Deserializer, de};
+use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use toml::{Spanned, Table};
+use vibra_model::{Bytes, BytesPerSec, CustomerId, HostId, MilliCpu, Resources, VmId};
+use vibra_routing::{Algorithm, HashKind, LardSettings, Remap, SlotSettings};
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) dispatcher: Option<Spanned<Dispatcher>>,
+    #[serde(default)]
+    pub(super) server: Vec<Spanned<Server>>,
+    pub(super) directory: Option<Spanned<Directory>>,
+    #[serde(default)]
+    pub(super) token: Vec<Spanned<Token>>,
+    pub(super) allocator: Option<Spanned<Allocator>>,
+    #[serde(default)]
+    pub(super) customer: Vec<Spanned<Customer>>,
+    #[serde(default)]
+    pub(super) host: Vec<Spanned<Host>>,
+    #[serde(default)]
+    pub(super) vm: Vec<Spanned<Vm>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Dispatcher {
+    pub(super) listen: SocketAddr,
+    pub(super) admin: Option<SocketAddr>,
+    pub(super) algorithm: Option<Algorithm>,
+    pub(super) hash: Option<HashKind>,
+    pub(super) replicas: Option<Spanned<usize>>,
+    pub(super) remap: Option<Remap>,
+    pub(super) fallbacks: Option<usize>,
+    pub(super) balance: Option<f64>,
+    pub(super) lard: Option<LardSettings>,
+    pub(super) slots: Option<SlotSettings>,
+    pub(super) threads: Option<Spanned<usize>>,
+    pub(super) customer: Option<Spanned<CustomerId>>,
+    pub(super) health_path: Option<String>,
+    #[serde(default, deserialize_with = "duration")]
+    pub(super) connect_timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "duration")]
+    pub(super) response_timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "duration")]
+    pub(super) idle_timeout: Option<Duration>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Server {
+    pub(super) name: Spanned<VmId>,
+    pub(super) address: Spanned<String>,
+    pub(super) weight: Option<Spanned<u32>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum StoreKind {
+    Redb,
+    Memory,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Directory {
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) url: Option<String>,
+    pub(super) store: Option<Spanned<StoreKind>>,
+    pub(super) path: Option<PathBuf>,
+    pub(super) token_file: Option<PathBuf>,
+    #[serde(default, deserialize_with = "duration")]
+    pub(super) silence: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RoleKind {
+    Operator,
+    Customer,
+    Host,
+    Reader,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Token {
+    pub(super) role: RoleKind,
+    pub(super) customer: Option<CustomerId>,
+    pub(super) host: Option<HostId>,
+    pub(super) file: Spanned<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Allocator {
+    #[serde(default, deserialize_with = "duration")]
+    pub(super) interval: Option<Duration>,
+    pub(super) bandwidth: Option<Spanned<Table>>,
+    pub(super) memory: Option<Spanned<Table>>,
+    pub(super) cpu: Option<Spanned<Table>>,
+    pub(super) log: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Amounts {
+    #[serde(default, deserialize_with = "quantity")]
+    pub(super) bandwidth: Option<BytesPerSec>,
+    #[serde(default, deserialize_with = "quantity")]
+    pub(super) memory: Option<Bytes>,
+    #[serde(default, deserialize_with = "quantity")]
+    pub(super) cpu: Option<MilliCpu>,
+}
+
+impl From<Amounts> for Resources {
+    fn from(amounts: Amounts) -> Self {
+        Resources { bandwidth: amounts.bandwidth, memory: amounts.memory, cpu: amounts.cpu }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Customer {
+    pub(super) name: Spanned<CustomerId>,
+    pub(super) bound: Spanned<Amounts>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Host {
+    pub(super) name: Spanned<HostId>,
+    #[serde(default)]
+    pub(super) capacity: Amounts,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum VmKind {
+    InProcess,
+    Namespace,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Vm {
+    pub(super) name: Spanned<VmId>,
+    pub(super) customer: Spanned<CustomerId>,
+    pub(super) host: Spanned<HostId>,
+    pub(super) kind: VmKind,
+    pub(super) content: Spanned<String>,
+    pub(super) weight: Option<Spanned<u32>>,
+    #[serde(default)]
+    pub(super) floor: Amounts,
+    pub(super) initial: Option<Amounts>,
+}
+
+/// A quantity with its unit, written as text.
+fn quantity<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
+where
+    T: FromStr<Err: Display>,
+    D: Deserializer<'de>,
+{
+    let text = String::deserialize(from)?;
+    text.parse().map(Some).map_err(de::Error::custom)
+}
+
+/// A length of time, written as text such as "3s" or "500ms".
+fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(from)?;
+    let parsed = humantime::parse_duration(&text);
+    parsed.map(Some).map_err(|_| de::Error::custom(format!("{text:?} is no length of time: write \"3s\" or \"500ms\"")))
+}

@@ -1,0 +1,381 @@
+//! From what the file says to what it means: defaults, comparisons, and the directory's own rules.
+
+use super::{
+    Allocator, Config, ConfigError, Directory, Dispatcher, Server, Source as ServerSource, Vm, error::Source, raw,
+};
+use std::{collections::BTreeMap, ops::Range, path::PathBuf, time::Duration};
+use toml::Spanned;
+use vibra_model::{
+    Command, Customer, CustomerId, HostSpec, Rejection, Resource, Resources, Role, Snapshot, Violation, VmSpec,
+};
+use vibra_policy::Policies;
+use vibra_routing::Settings;
+
+/// How often the allocator decides where the file does not say: the interval found optimal in section 3.5.3.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(3);
+
+type Fault<T> = Result<T, ConfigError>;
+
+/// Reads and resolves `source`.
+pub(super) fn resolve(source: &Source<'_>) -> Fault<Config> {
+    let file: raw::File = toml::from_str(source.text).map_err(|e| source.syntax(&e))?;
+    let servers = servers(source, &file.server)?;
+    let cluster = Cluster::judge(source, &file)?;
+    let directory = file.directory.as_ref().map(|d| directory(source, d, &file.token)).transpose()?;
+    if let (None, Some(first)) = (&directory, file.token.first().or(None)) {
+        return Err(source.fault(first.span(), "a token without a [directory] that it is for", None));
+    }
+    let resolver = DispatcherResolver { source, servers, cluster: &cluster, has_directory: directory.is_some() };
+    let dispatcher = match &file.dispatcher {
+        Some(raw) => Some(resolver.resolve(raw)?),
+        None => {
+            if let Some(server) = file.server.first() {
+                let hint = "add [dispatcher] with listen = \"ADDRESS:PORT\"".to_owned();
+                return Err(source.fault(server.span(), "[[server]] without a [dispatcher]", Some(hint)));
+            }
+            None
+        }
+    };
+    let allocator = file.allocator.as_ref().map(|a| allocator(source, a, &file)).transpose()?;
+    Ok(Config {
+        dispatcher,
+        directory,
+        allocator,
+        customers: cluster.customers,
+        hosts: cluster.hosts,
+        vms: cluster.vms,
+    })
+}
+
+/// Refuses the second of two equal names.
+fn distinct<'a>(source: &Source<'_>, what: &str, names: impl Iterator<Item = (&'a str, Range<usize>)>) -> Fault<()> {
+    let mut seen = BTreeMap::new();
+    for (name, span) in names {
+        if seen.insert(name, ()).is_some() {
+            let hint = Some("every name may stand once".to_owned());
+            return Err(source.fault(span, format!("a second {what} named {name:?}"), hint));
+        }
+    }
+    Ok(())
+}
+
+fn servers(source: &Source<'_>, raw: &[Spanned<raw::Server>]) -> Fault<Vec<Server>> {
+    let name = |s: &'_ Spanned<raw::Server>| s.get_ref().name.span();
+    distinct(source, "server", raw.iter().map(|s| (s.get_ref().name.get_ref().as_str(), name(s))))?;
+    let server = |raw: &Spanned<raw::Server>| {
+        let raw = raw.get_ref();
+        check_address(raw.address.get_ref()).map_err(|hint| {
+            let message = format!("{:?} is no address", raw.address.get_ref());
+            source.fault(raw.address.span(), message, Some(hint))
+        })?;
+        let weight = weight(source, raw.weight.as_ref())?;
+        Ok(Server { name: raw.name.get_ref().clone(), address: raw.address.get_ref().clone(), weight })
+    };
+    raw.iter().map(server).collect()
+}
+
+/// Whether `address` is `host:port`; if not, what to write.
+pub(crate) fn check_address(address: &str) -> Result<(), String> {
+    let hint = || "write host:port, such as \"10.0.0.7:80\"".to_owned();
+    let (host, port) = address.rsplit_once(':').ok_or_else(hint)?;
+    let whole = !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok_and(|p| p > 0);
+    if whole { Ok(()) } else { Err(hint()) }
+}
+
+fn weight(source: &Source<'_>, raw: Option<&Spanned<u32>>) -> Fault<u32> {
+    match raw {
+        Some(weight) if *weight.get_ref() == 0 => Err(source.fault(
+            weight.span(),
+            "a weight of 0",
+            Some("the least is 1; leave the server out instead".into()),
+        )),
+        Some(weight) => Ok(*weight.get_ref()),
+        None => Ok(1),
+    }
+}
+
+struct DispatcherResolver<'a> {
+    source: &'a Source<'a>,
+    servers: Vec<Server>,
+    cluster: &'a Cluster,
+    has_directory: bool,
+}
+
+impl DispatcherResolver<'_> {
+    fn resolve(&self, spanned: &Spanned<raw::Dispatcher>) -> Fault<Dispatcher> {
+        let raw = spanned.get_ref();
+        let (source, n) = self.servers_of(spanned)?;
+        let replicas = self.replicas(raw.replicas.as_ref(), n)?;
+        let defaults = Settings::default();
+        let settings = Settings {
+            algorithm: raw.algorithm.unwrap_or(defaults.algorithm),
+            hash: raw.hash.unwrap_or(defaults.hash),
+            remap: raw.remap.unwrap_or(defaults.remap),
+            replicas,
+            fallbacks: raw.fallbacks.unwrap_or(defaults.fallbacks),
+            balance: raw.balance.unwrap_or(defaults.balance),
+            lard: raw.lard.unwrap_or(defaults.lard),
+            slots: raw.slots.unwrap_or(defaults.slots),
+        };
+        settings.check().map_err(|e| self.source.fault(spanned.span(), e.to_string(), None))?;
+        if let Some(threads) = raw.threads.as_ref().filter(|t| *t.get_ref() == 0) {
+            return Err(self.source.fault(
+                threads.span(),
+                "0 threads serve nothing",
+                Some("leave it out: one a core".into()),
+            ));
+        }
+        Ok(Dispatcher {
+            listen: raw.listen,
+            admin: raw.admin,
+            settings,
+            threads: raw.threads.as_ref().map_or_else(default_threads, |t| *t.get_ref()),
+            source,
+            health_path: raw.health_path.clone(),
+            connect_timeout: raw.connect_timeout,
+            response_timeout: raw.response_timeout,
+            idle_timeout: raw.idle_timeout,
+        })
+    }
+
+    /// The servers, and how many the file names (none where only the directory knows).
+    fn servers_of(&self, spanned: &Spanned<raw::Dispatcher>) -> Fault<(ServerSource, Option<usize>)> {
+        let customer = spanned.get_ref().customer.as_ref();
+        match (customer, self.servers.is_empty()) {
+            (Some(customer), false) => {
+                let message = "both [[server]] and a customer whose VMs the directory lists";
+                Err(self.source.fault(customer.span(), message, Some("keep one of them".into())))
+            }
+            (None, false) => Ok((ServerSource::Static(self.servers.clone()), Some(self.servers.len()))),
+            (Some(customer), true) => {
+                if !self.has_directory {
+                    let hint = Some("add [directory] with listen or url".into());
+                    return Err(self.source.fault(customer.span(), "a customer without a [directory]", hint));
+                }
+                let id = customer.get_ref();
+                let n = self.cluster.vms.iter().filter(|vm| vm.spec.customer == *id).count();
+                Ok((ServerSource::Directory(id.clone()), (n > 0).then_some(n)))
+            }
+            (None, true) => {
+                let hint = "add [[server]] with name and address, or customer = \"NAME\" to follow the directory";
+                Err(self.source.fault(spanned.span(), "a dispatcher without servers", Some(hint.into())))
+            }
+        }
+    }
+
+    fn replicas(&self, raw: Option<&Spanned<usize>>, n: Option<usize>) -> Fault<usize> {
+        let Some(replicas) = raw else { return Ok(n.map_or(2, |n| n.min(2))) };
+        let most = n.unwrap_or(usize::MAX);
+        let r = *replicas.get_ref();
+        if (1..=most).contains(&r) {
+            return Ok(r);
+        }
+        let hint = match n {
+            Some(n) => format!("R is at least 1 and at most the number of servers, {n}"),
+            None => "R is at least 1".to_owned(),
+        };
+        Err(self.source.fault(replicas.span(), format!("replicas = {r}"), Some(hint)))
+    }
+}
+
+/// One worker thread a core.
+pub(crate) fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn directory(source: &Source<'_>, raw: &Spanned<raw::Directory>, tokens: &[Spanned<raw::Token>]) -> Fault<Directory> {
+    let (span, raw) = (raw.span(), raw.get_ref());
+    let path = match (raw.store.as_ref().map(|s| (*s.get_ref(), s.span())), &raw.path) {
+        (Some((raw::StoreKind::Memory, at)), Some(_)) => {
+            let hint = Some("remove path, or use store = \"redb\"".into());
+            return Err(source.fault(at, "the store \"memory\" has no path", hint));
+        }
+        (Some((raw::StoreKind::Memory, _)), None) => None,
+        (_, Some(path)) => Some(beside(source, path)),
+        (_, None) => Some(beside(source, &PathBuf::from("directory.redb"))),
+    };
+    let authority = match (&raw.url, raw.listen) {
+        (Some(url), _) => {
+            let plain = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+            check_address(plain).map_err(|_| {
+                let hint = Some("write \"http://host:port\"".into());
+                source.fault(span.clone(), format!("{url:?} is no URL of a directory"), hint)
+            })?;
+            plain.to_owned()
+        }
+        (None, Some(listen)) => listen.to_string(),
+        (None, None) => {
+            let hint = Some("listen where the directory runs here, url where it runs elsewhere".into());
+            return Err(source.fault(span, "[directory] has neither listen nor url", hint));
+        }
+    };
+    let tokens = tokens.iter().map(|t| token(source, t)).collect::<Fault<_>>()?;
+    Ok(Directory {
+        listen: raw.listen,
+        authority,
+        path,
+        token_file: raw.token_file.as_ref().map(|p| beside(source, p)),
+        silence: raw.silence,
+        tokens,
+    })
+}
+
+/// A path that starts from the folder of the configuration, as far as it is relative.
+fn beside(source: &Source<'_>, path: &PathBuf) -> PathBuf {
+    source.path.parent().map_or_else(|| path.clone(), |folder| folder.join(path))
+}
+
+fn token(source: &Source<'_>, spanned: &Spanned<raw::Token>) -> Fault<(Role, PathBuf)> {
+    let raw = spanned.get_ref();
+    let fault = |hint: &str| source.fault(spanned.span(), "a token whose role does not fit", Some(hint.to_owned()));
+    let role = match (raw.role, &raw.customer, &raw.host) {
+        (raw::RoleKind::Operator, None, None) => Role::Operator,
+        (raw::RoleKind::Reader, None, None) => Role::Reader,
+        (raw::RoleKind::Customer, Some(id), None) => Role::Customer(id.clone()),
+        (raw::RoleKind::Host, None, Some(id)) => Role::Host(id.clone()),
+        (raw::RoleKind::Customer, ..) => return Err(fault("role = \"customer\" goes with customer = \"NAME\"")),
+        (raw::RoleKind::Host, ..) => return Err(fault("role = \"host\" goes with host = \"NAME\"")),
+        _ => return Err(fault("an operator or reader is neither customer nor host")),
+    };
+    Ok((role, beside(source, raw.file.get_ref())))
+}
+
+fn allocator(source: &Source<'_>, spanned: &Spanned<raw::Allocator>, file: &raw::File) -> Fault<Allocator> {
+    let raw = spanned.get_ref();
+    if file.directory.is_none() {
+        let hint = Some("add [directory] with listen or url".into());
+        return Err(source.fault(spanned.span(), "an allocator without a [directory]", hint));
+    }
+    if raw.interval == Some(Duration::ZERO) {
+        return Err(source.fault(spanned.span(), "an interval of 0", Some("write interval = \"3s\"".into())));
+    }
+    let tables = [(Resource::Bandwidth, &raw.bandwidth), (Resource::Memory, &raw.memory), (Resource::Cpu, &raw.cpu)];
+    let named = tables.into_iter().filter_map(|(resource, table)| Some((resource, table.as_ref()?)));
+    let policies = named.map(|(resource, table)| policy(source, resource, table)).collect::<Fault<_>>()?;
+    Ok(Allocator {
+        interval: raw.interval.unwrap_or(DEFAULT_INTERVAL),
+        policies,
+        log: raw.log.as_ref().map(|p| beside(source, p)),
+    })
+}
+
+fn policy(
+    source: &Source<'_>,
+    resource: Resource,
+    table: &Spanned<toml::Table>,
+) -> Fault<(Resource, String, serde_json::Value)> {
+    let mut parameters = table.get_ref().clone();
+    let fault = |message: String, hint: &str| source.fault(table.span(), message, Some(hint.to_owned()));
+    let Some(toml::Value::String(name)) = parameters.remove("policy") else {
+        return Err(fault(format!("{resource} names no policy"), "write { policy = \"proportional\" }"));
+    };
+    let parameters = serde_json::to_value(&parameters)
+        .map_err(|e| fault(format!("the parameters of {resource}: {e}"), "use numbers and text"))?;
+    let built = Policies::shipped().build(&name, resource, parameters.clone());
+    built.map_err(|e| fault(e.to_string(), "docs/configuration.md lists the policies and their parameters"))?;
+    Ok((resource, name, parameters))
+}
+
+/// Customers, hosts and VMs that the directory's own rules accept.
+struct Cluster {
+    customers: Vec<Customer>,
+    hosts: Vec<HostSpec>,
+    vms: Vec<Vm>,
+}
+
+impl Cluster {
+    fn judge(source: &Source<'_>, file: &raw::File) -> Fault<Cluster> {
+        let customer_name = |c: &raw::Customer| c.name.span();
+        let customers = file.customer.iter().map(Spanned::get_ref);
+        distinct(source, "customer", customers.map(|c| (c.name.get_ref().as_str(), customer_name(c))))?;
+        let hosts = file.host.iter().map(Spanned::get_ref);
+        distinct(source, "host", hosts.map(|h| (h.name.get_ref().as_str(), h.name.span())))?;
+        let vms = file.vm.iter().map(Spanned::get_ref);
+        distinct(source, "VM", vms.map(|v| (v.name.get_ref().as_str(), v.name.span())))?;
+
+        let mut trial = Trial { source, directory: Snapshot::default() };
+        let mut cluster = Cluster { customers: Vec::new(), hosts: Vec::new(), vms: Vec::new() };
+        for raw in file.customer.iter().map(Spanned::get_ref) {
+            let customer = Customer { id: raw.name.get_ref().clone(), bounds: (*raw.bound.get_ref()).into() };
+            trial.run(raw.name.span(), Command::PutCustomer(customer.clone()))?;
+            cluster.customers.push(customer);
+        }
+        for raw in file.host.iter().map(Spanned::get_ref) {
+            let host = HostSpec { id: raw.name.get_ref().clone(), capacity: raw.capacity.into() };
+            trial.run(raw.name.span(), Command::PutHost(host.clone()))?;
+            cluster.hosts.push(host);
+        }
+        for (order, raw) in (1..).zip(file.vm.iter().map(Spanned::get_ref)) {
+            let vm = vm(source, raw, order, &initial(file, raw, &cluster.customers))?;
+            trial.run(raw.name.span(), Command::PutVm(vm.spec.clone()))?;
+            cluster.vms.push(vm);
+        }
+        Ok(cluster)
+    }
+}
+
+/// What a VM has at first: what it says, else an equal share of what its customer bought.
+fn initial(file: &raw::File, raw: &raw::Vm, customers: &[Customer]) -> Resources {
+    if let Some(initial) = raw.initial {
+        return initial.into();
+    }
+    let id: &CustomerId = raw.customer.get_ref();
+    let bounds = customers.iter().find(|c| c.id == *id).map_or(Resources::NONE, |c| c.bounds);
+    let siblings = file.vm.iter().filter(|vm| vm.get_ref().customer.get_ref() == id).count() as u64;
+    let mut share = Resources::NONE;
+    for amount in bounds.amounts() {
+        share.set(amount.resource().amount(amount.raw() / siblings));
+    }
+    share
+}
+
+fn vm(source: &Source<'_>, raw: &raw::Vm, order: u32, initial: &Resources) -> Fault<Vm> {
+    let spec = VmSpec {
+        id: raw.name.get_ref().clone(),
+        customer: raw.customer.get_ref().clone(),
+        host: raw.host.get_ref().clone(),
+        // Its agent fills it in when the VM runs.
+        address: String::new(),
+        order,
+        weight: weight(source, raw.weight.as_ref())?,
+        floor: raw.floor.into(),
+        initial: *initial,
+    };
+    Ok(Vm { spec, kind: raw.kind, content: raw.content.get_ref().clone() })
+}
+
+/// An empty directory that is given the file's records one by one.
+struct Trial<'a> {
+    source: &'a Source<'a>,
+    directory: Snapshot,
+}
+
+impl Trial<'_> {
+    fn run(&mut self, span: Range<usize>, command: Command) -> Fault<()> {
+        match self.directory.decide(&command) {
+            Ok(changes) => {
+                self.directory.apply(self.directory.revision().next(), &changes);
+                Ok(())
+            }
+            Err(rejection) => Err(self.source.fault(span, rejection.to_string(), hint(&rejection))),
+        }
+    }
+}
+
+fn hint(rejection: &Rejection) -> Option<String> {
+    let Rejection::Refused { violations } = rejection else { return None };
+    let hints: Vec<&str> = violations.iter().filter_map(remedy).collect();
+    (!hints.is_empty()).then(|| hints.join("; "))
+}
+
+fn remedy(violation: &Violation) -> Option<&'static str> {
+    Some(match violation {
+        Violation::UnknownCustomer { .. } => "add a [[customer]] of that name",
+        Violation::UnknownHost { .. } => "add a [[host]] of that name",
+        Violation::FloorsExceedBound { .. } => "lower the floors or raise the bound",
+        Violation::BoundExceeded { .. } => "lower what the VMs have at first, or raise the bound",
+        Violation::BelowFloor { .. } => "raise what the VM has at first, or lower its floor",
+        Violation::CapacityExceeded { .. } => "place fewer VMs on the host, or raise its capacity",
+        _ => return None,
+    })
+}

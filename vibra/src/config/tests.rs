@@ -1,0 +1,129 @@
+//! What is refused, where, and with which hint; and what the examples mean.
+
+use super::*;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(Path::new("vibra.toml"), text)
+}
+
+/// The text is refused at `place` ("line:column") with a message that holds `message`, and a hint that holds `hint`.
+#[track_caller]
+fn refused(text: &str, place: &str, message: &str, hint: &str) {
+    let error = parse(text).expect_err("must be refused");
+    assert_eq!(error.place, format!("vibra.toml:{place}"), "{error}");
+    assert!(error.message.contains(message), "{error}");
+    assert!(error.hint.clone().unwrap_or_default().contains(hint), "{error}");
+}
+
+const SERVERS: &str = r#"
+[[server]]
+name = "a"
+address = "127.0.0.1:8081"
+[[server]]
+name = "b"
+address = "127.0.0.1:8082"
+"#;
+
+#[test]
+fn the_examples_are_accepted() {
+    for name in ["cluster.toml", "static.toml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples").join(name);
+        let config = Config::load(&path).unwrap_or_else(|e| panic!("{e:#}"));
+        assert_eq!(config.dispatcher.unwrap().settings.replicas, 2);
+    }
+}
+
+#[test]
+fn a_static_list_needs_no_more_than_addresses() {
+    let config = parse(&format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\n{SERVERS}")).unwrap();
+    let dispatcher = config.dispatcher.unwrap();
+    let Source::Static(servers) = dispatcher.source else { panic!("not static") };
+    assert_eq!(servers.len(), 2);
+    assert_eq!(dispatcher.settings.replicas, 2);
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_nearest_known_one() {
+    refused("[dispatcher]\nlistn = \"127.0.0.1:80\"\n", "2:1", "unknown field `listn`", "did you mean `listen`?");
+    refused("[dispacher]\n", "1:2", "unknown field `dispacher`", "did you mean `dispatcher`?");
+    let algorithm = format!("[dispatcher]\nlisten = \"127.0.0.1:80\"\nalgorithm = \"urlhash\"\n{SERVERS}");
+    refused(&algorithm, "3:13", "unknown variant `urlhash`", "did you mean `url-hash`?");
+}
+
+#[test]
+fn wrong_units_are_refused_at_their_place() {
+    refused(
+        "[[customer]]\nname = \"shop\"\nbound = { bandwidth = \"10MB\" }\n",
+        "3:23",
+        "\"10MB\" is no data rate",
+        "",
+    );
+    refused("[[customer]]\nname = \"shop\"\nbound = { memory = \"10MB/s\" }\n", "3:20", "is no amount of memory", "");
+    let interval = "[directory]\nlisten = \"127.0.0.1:0\"\n[allocator]\ninterval = \"3 apples\"\n";
+    refused(interval, "4:12", "is no length of time", "");
+}
+
+#[test]
+fn contradictions_are_refused() {
+    let both = format!(
+        "[directory]\nlisten = \"127.0.0.1:0\"\n[dispatcher]\nlisten = \"127.0.0.1:0\"\ncustomer = \"shop\"\n{SERVERS}"
+    );
+    refused(&both, "5:12", "both [[server]] and a customer", "keep one");
+    let store = "[directory]\nlisten = \"127.0.0.1:0\"\nstore = \"memory\"\npath = \"x\"\n";
+    refused(store, "3:9", "has no path", "redb");
+    refused("[directory]\nstore = \"memory\"\n", "1:1", "neither listen nor url", "");
+    refused("[[token]]\nrole = \"operator\"\nfile = \"t\"\n", "1:1", "without a [directory]", "");
+    refused("[allocator]\n", "1:1", "without a [directory]", "");
+}
+
+#[test]
+fn server_lists_that_make_no_sense_are_refused() {
+    refused("[dispatcher]\nlisten = \"127.0.0.1:0\"\n", "1:1", "without servers", "[[server]]");
+    let twice =
+        format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\n{SERVERS}[[server]]\nname = \"a\"\naddress = \"x:1\"\n");
+    refused(&twice, "11:8", "second server named \"a\"", "");
+    for r in [0, 3] {
+        let replicas = format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\nreplicas = {r}\n{SERVERS}");
+        refused(&replicas, "3:12", &format!("replicas = {r}"), "at most the number of servers, 2");
+    }
+    refused(
+        "[dispatcher]\nlisten = \"127.0.0.1:0\"\n[[server]]\nname = \"a\"\naddress = \"x\"\n",
+        "5:11",
+        "is no address",
+        "host:port",
+    );
+    refused(SERVERS, "2:1", "without a [dispatcher]", "");
+}
+
+#[test]
+fn the_directorys_rules_hold_for_what_the_file_registers() {
+    let cluster = |floor: &str, host: &str| {
+        format!(
+            "[[customer]]\nname = \"shop\"\nbound = {{ bandwidth = \"10MB/s\" }}\n[[host]]\nname = \"h1\"\n\
+             [[vm]]\nname = \"a\"\ncustomer = \"shop\"\nhost = \"{host}\"\nkind = \"in-process\"\n\
+             content = \"worldcup\"\nfloor = {{ bandwidth = \"{floor}\" }}\n"
+        )
+    };
+    assert_eq!(parse(&cluster("1MB/s", "h1")).unwrap().vms.len(), 1);
+    refused(&cluster("11MB/s", "h1"), "7:8", "above the bound", "lower the floors");
+    refused(&cluster("1MB/s", "h2"), "7:8", "host h2 is not registered", "[[host]]");
+}
+
+#[test]
+fn policies_are_judged_before_anything_starts() {
+    let with = |policy: &str| format!("[directory]\nlisten = \"127.0.0.1:0\"\n[allocator]\nbandwidth = {policy}\n");
+    assert!(parse(&with(r#"{ policy = "proportional", alpha = 0.9 }"#)).is_ok());
+    refused(&with(r#"{ policy = "fair" }"#), "4:13", "fair", "");
+    refused(&with(r#"{ policy = "proportional", alpha = 1.5 }"#), "4:13", "alpha", "");
+    refused(&with(r#"{ policy = "proportional", beta = 1 }"#), "4:13", "beta", "");
+    refused(&with("{ alpha = 0.9 }"), "4:13", "names no policy", "proportional");
+}
+
+#[test]
+fn tokens_fit_their_role() {
+    let with = |token: &str| format!("[directory]\nlisten = \"127.0.0.1:0\"\n[[token]]\n{token}\nfile = \"t\"\n");
+    let tokens = |text: &str| parse(&with(text)).unwrap().directory.unwrap().tokens.len();
+    assert_eq!(tokens("role = \"host\"\nhost = \"h1\""), 1);
+    refused(&with("role = \"host\""), "3:1", "role does not fit", "host = \"NAME\"");
+    refused(&with("role = \"reader\"\nhost = \"h1\""), "3:1", "role does not fit", "neither");
+}

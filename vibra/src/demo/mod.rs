@@ -1,0 +1,96 @@
+//! `vibra demo`: a four-VM cluster on this machine, one trace, seven ways to serve it, one table.
+
+mod cluster;
+mod run;
+mod variants;
+mod verdict;
+
+use crate::{
+    cli,
+    commands::trace,
+    exit::{Failure, Outcome},
+    progress,
+};
+use serde::Serialize;
+use std::time::Duration;
+use vibra_report::{DemoRow, DemoSetup, Document, Provenance, demo_table};
+use vibra_trace::Trace;
+
+/// How long each variant runs before it is measured: one interval of the allocator, and the first filling of caches.
+const WARM_UP: Duration = Duration::from_secs(3);
+
+/// What the JSON says beside the rows.
+#[derive(Debug, Serialize)]
+struct Setup {
+    #[serde(flatten)]
+    common: DemoSetup,
+    /// VMs, and what each has at first.
+    vms: usize,
+    bandwidth_per_vm_bytes_per_s: u64,
+    memory_per_vm_bytes: u64,
+    /// How long each row was measured, and ran before that.
+    seconds: u64,
+    warm_up_seconds: u64,
+    /// The last row's variant again, with less bandwidth than all the rows have.
+    less_bandwidth: LessBandwidth,
+}
+
+#[derive(Debug, Serialize)]
+struct LessBandwidth {
+    bandwidth_per_vm_bytes_per_s: u64,
+    #[serde(flatten)]
+    row: DemoRow,
+}
+
+/// Runs every variant, prints the table and what to see in it.
+pub(crate) fn run(args: &cli::Demo) -> Outcome {
+    let provenance = Provenance::now(crate::COMMIT.map(str::to_owned), Some(args.seed));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let length = WARM_UP + Duration::from_secs(args.seconds);
+    let trace = trace::load("worldcup", None, args.seed)?.window(Duration::ZERO, length).trimmed();
+    let (rows, less, kind) = runtime.block_on(all(args, &trace))?;
+    print!("\n{}", demo_table(&rows));
+    println!();
+    for sentence in verdict::sentences(&rows, &less) {
+        println!("{sentence}");
+    }
+    let void = rows.iter().chain([&less]).find_map(|row| row.void.clone());
+    if let Some(path) = &args.json {
+        let setup = setup(args, &trace, kind, less);
+        Document { provenance, setup, rows }.write(path)?;
+    }
+    match void {
+        Some(why) => Err(Failure::Void(why)),
+        None => Ok(()),
+    }
+}
+
+/// Measures every variant on one cluster; with the rows comes what the cluster's VMs are.
+async fn all(args: &cli::Demo, trace: &Trace) -> anyhow::Result<(Vec<DemoRow>, DemoRow, &'static str)> {
+    let cluster = cluster::Cluster::start(args.in_process, trace).await?;
+    eprintln!("cluster: {}", cluster.description());
+    eprintln!("trace:   {} ({}), {} requests a variant", trace.name, trace.origin, trace.requests.len());
+    let variants: Vec<_> = variants::rows().into_iter().chain([variants::with_less()]).collect();
+    let bar = progress::steps(variants.len() as u64 * trace.requests.len() as u64);
+    let mut rows = Vec::new();
+    for variant in &variants {
+        bar.set_message(variant.name());
+        rows.push(run::measure(&cluster, *variant, trace, args.seed, &bar).await?);
+    }
+    bar.finish_and_clear();
+    cluster.stop().await?;
+    let less = rows.pop().ok_or_else(|| anyhow::anyhow!("no variant was measured"))?;
+    Ok((rows, less, cluster.kind()))
+}
+
+fn setup(args: &cli::Demo, trace: &Trace, kind: &'static str, less: DemoRow) -> Setup {
+    Setup {
+        common: DemoSetup { cluster: kind.to_owned(), trace: format!("{} ({})", trace.name, trace.origin) },
+        vms: cluster::VMS,
+        bandwidth_per_vm_bytes_per_s: variants::BANDWIDTH.0,
+        memory_per_vm_bytes: cluster::MEMORY.0,
+        seconds: args.seconds,
+        warm_up_seconds: WARM_UP.as_secs(),
+        less_bandwidth: LessBandwidth { bandwidth_per_vm_bytes_per_s: variants::with_less().bandwidth.0, row: less },
+    }
+}

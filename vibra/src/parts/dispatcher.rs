@@ -1,0 +1,44 @@
+//! The dispatcher.
+
+use crate::config;
+use anyhow::{Context, anyhow};
+use std::sync::Arc;
+use vibra_client::Directory;
+use vibra_proxy::{ActiveCheck, Config, Dispatcher, Handle, Source, StaticServer};
+
+/// Starts the dispatcher that `config` describes and says so on standard error. `directory` is there where the
+/// configuration has one.
+///
+/// # Errors
+/// If it cannot listen, or has no directory to follow although it should.
+pub(crate) fn start(config: &config::Dispatcher, directory: Option<Arc<dyn Directory>>) -> anyhow::Result<Handle> {
+    let source = match &config.source {
+        config::Source::Static(servers) => Source::Static(servers.iter().map(static_server).collect()),
+        config::Source::Directory(customer) => {
+            let directory =
+                directory.ok_or_else(|| anyhow!("the dispatcher follows a directory, but there is none"))?;
+            Source::Directory { directory, customer: customer.clone() }
+        }
+    };
+    let mut proxy = Config {
+        admin: config.admin,
+        threads: config.threads,
+        settings: config.settings.clone(),
+        ..Config::new(config.listen, source)
+    };
+    proxy.health.active = Some(ActiveCheck { path: config.health_path.clone(), ..ActiveCheck::default() });
+    proxy.timeouts.connect = config.connect_timeout.unwrap_or(proxy.timeouts.connect);
+    proxy.timeouts.response = config.response_timeout.unwrap_or(proxy.timeouts.response);
+    proxy.timeouts.client_idle = config.idle_timeout.unwrap_or(proxy.timeouts.client_idle);
+    let handle = Dispatcher::start(proxy).context("starting the dispatcher")?;
+    let listening: Vec<_> = handle.addresses().iter().map(|a| format!("http://{a}")).collect();
+    eprintln!("dispatcher: {}, {}, R = {}", listening.join(" "), config.settings.algorithm, config.settings.replicas);
+    if let Some(admin) = handle.admin() {
+        eprintln!("dispatcher: admin at http://{admin}/metrics, /snapshot, /explain?url=");
+    }
+    Ok(handle)
+}
+
+fn static_server(server: &config::Server) -> StaticServer {
+    StaticServer { name: server.name.clone(), address: server.address.clone(), weight: server.weight }
+}

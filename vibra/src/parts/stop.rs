@@ -1,0 +1,21 @@
+//! When a running part is asked to end.
+
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long requests that are under way may take to end.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
+
+/// Waits for SIGINT or SIGTERM.
+///
+/// # Errors
+/// If signals cannot be listened to.
+pub(crate) async fn requested() -> std::io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
