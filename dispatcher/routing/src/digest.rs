@@ -28,7 +28,6 @@ pub(crate) fn digest(settings: &Settings, servers: &[Server]) -> u128 {
 }
 
 /// A state's name, as the directory writes it.
-#[allow(dead_code)]
 pub(crate) fn state_name(state: VmState) -> &'static str {
     match state {
         VmState::Starting => "starting",

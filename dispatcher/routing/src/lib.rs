@@ -31,12 +31,19 @@ mod digest;
 mod error;
 mod explain;
 mod hash;
-mod least;
+mod lard;
+mod maglev;
+mod method;
+mod rendezvous;
+mod ring;
+mod roster;
 mod settings;
+mod slots;
 mod state;
 mod table;
 mod turn;
 mod url_hash;
+mod why;
 
 #[cfg(test)]
 mod testing;

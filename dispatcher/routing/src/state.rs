@@ -1,7 +1,12 @@
 //! What the algorithms remember between picks.
 
-use crate::{table::Table, turn::Turn};
-use std::{collections::HashMap, sync::Arc};
+use crate::{
+    lard::History,
+    slots::SlotMap,
+    table::Table,
+    turn::{Owed, Turn},
+};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 use vibra_model::VmId;
 
 /// The mutable memory of the algorithms that have one, such as whose turn it is or which server has served an object.
@@ -23,18 +28,40 @@ pub(crate) enum Memory {
     #[default]
     Nothing,
     Turn(Turn),
+    Owed(Owed),
+    Slots(SlotMap),
+    History(Box<History>),
 }
 
 impl PickState {
-    /// Whether the memory is for this table.
+    /// How many distinct objects are remembered: 0 except under LARD.
+    pub fn objects(&self) -> usize {
+        if let Memory::History(history) = &self.memory { history.objects() } else { 0 }
+    }
+
+    /// Carries the memory over to `table`, unless it is for that one already.
     #[inline]
-    pub(crate) fn fits(&self, table: &Table) -> bool {
+    pub(crate) fn adapt(&mut self, table: &Table) {
+        if !self.fits(table) {
+            self.carry(table);
+        }
+    }
+
+    /// This memory as it is for `table`.
+    pub(crate) fn adapted(&self, table: &Table) -> Cow<'_, PickState> {
+        let mut state = Cow::Borrowed(self);
+        if !self.fits(table) {
+            state.to_mut().carry(table);
+        }
+        state
+    }
+
+    fn fits(&self, table: &Table) -> bool {
         self.mark == Some(table.mark())
     }
 
-    /// Carries the memory over to `table`.
     #[cold]
-    pub(crate) fn adapt(&mut self, table: &Table) {
+    fn carry(&mut self, table: &Table) {
         let places: HashMap<&VmId, usize> = table.names().iter().zip(0..).collect();
         let moved: Vec<Option<usize>> = self.names.iter().map(|name| places.get(name).copied()).collect();
         self.memory = table.carry(std::mem::take(&mut self.memory), &moved);

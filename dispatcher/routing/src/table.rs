@@ -6,51 +6,26 @@ use crate::{
     cluster::Cluster,
     digest::digest,
     error::BuildError,
-    explain::{Explanation, Judged},
-    least::least_connection,
-    settings::{Algorithm, Settings},
+    lard::{Decision, History},
+    method::{Hashed, Method, indexes},
+    settings::Settings,
+    slots::SlotMap,
     state::{Memory, PickState},
-    turn::round_robin,
-    url_hash,
+    turn::{Owed, Turn},
 };
-use std::{collections::HashMap, sync::Arc};
-use vibra_model::{Reason, Timestamp, VmId};
+use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Duration};
+use vibra_model::{Timestamp, VmId};
 
 /// Which servers may get a request, as an immutable function of the object name, the loads and a [`PickState`].
 #[derive(Debug, Clone)]
 pub struct Table {
-    cluster: Cluster,
-    settings: Settings,
-    names: Arc<[VmId]>,
+    pub(crate) cluster: Cluster,
+    pub(crate) settings: Settings,
+    pub(crate) names: Arc<[VmId]>,
     mark: u128,
     digest: String,
-    circle: Circle,
-    method: Method,
-}
-
-/// The algorithm with what it laid out beforehand.
-#[derive(Debug, Clone)]
-enum Method {
-    RoundRobin,
-    LeastConnection,
-    UrlHash,
-}
-
-impl Method {
-    fn build(_cluster: &Cluster, settings: &Settings) -> Result<Self, BuildError> {
-        Ok(match settings.algorithm {
-            Algorithm::RoundRobin => Method::RoundRobin,
-            Algorithm::LeastConnection => Method::LeastConnection,
-            Algorithm::UrlHash => Method::UrlHash,
-            other => {
-                return Err(BuildError::Setting {
-                    setting: "algorithm",
-                    value: other.to_string(),
-                    hint: "not available yet",
-                });
-            }
-        })
-    }
+    pub(crate) circle: Circle,
+    pub(crate) method: Method,
 }
 
 impl Table {
@@ -59,17 +34,18 @@ impl Table {
     /// A cluster without a serving server is fine: the table then yields no candidates.
     ///
     /// # Errors
-    /// An empty list, a name that occurs twice, a weight of 0, R of 0 or over N, or a setting that makes no sense.
+    /// An empty list, a name that occurs twice, a weight of 0, R of 0 or (with an algorithm that uses it) over N, or
+    /// a setting that makes no sense.
     pub fn build(cluster: &Cluster, settings: &Settings) -> Result<Table, BuildError> {
         settings.check()?;
         check(cluster)?;
-        if settings.algorithm.uses_replicas() && settings.replicas > cluster.servers.len() {
-            let (replicas, servers) = (settings.replicas, cluster.servers.len());
+        let (replicas, servers) = (settings.replicas, cluster.servers.len());
+        if settings.algorithm.uses_replicas() && replicas > servers {
             return Err(BuildError::TooManyReplicas { replicas, servers });
         }
         let mark = digest(settings, &cluster.servers);
         Ok(Table {
-            method: Method::build(cluster, settings)?,
+            method: Method::build(&cluster.servers, settings)?,
             circle: Circle::new(&cluster.servers),
             names: cluster.servers.iter().map(|server| server.name.clone()).collect(),
             digest: format!("{mark:032x}"),
@@ -98,50 +74,100 @@ impl Table {
     /// Whether all threads of a dispatcher must share one [`PickState`]: it then is about objects, and threads that
     /// do not know of each other would send one object to different servers.
     pub fn shares_state(&self) -> bool {
-        matches!(self.settings.algorithm, Algorithm::Lard | Algorithm::LardR | Algorithm::Slots)
+        matches!(self.method, Method::Lard(_) | Method::Slots)
+    }
+
+    /// S of LARD and LARD/R: the most active requests that its paper lets into the cluster, all servers together,
+    /// (n - 1) T_high + T_low - 1 for n serving servers. `None` for other algorithms, and without a serving server.
+    ///
+    /// A pick does not enforce it, for a table has no queue: who wants it holds requests back over S.
+    pub fn most_active(&self) -> Option<u64> {
+        if let Method::Lard(lard) = &self.method { lard.limit(self.circle.serving().len()) } else { None }
     }
 
     /// Ranks servers for a request of the object `name` (see [`object_name`](crate::object_name)) at the time `now`,
     /// and notes the first of them in `state` as the one that gets it.
     ///
     /// `loads` are the active requests by server index. With R and [`Settings::fallbacks`] at 8 or less together, a
-    /// pick allocates nothing, except that LARD remembers an object that it has not seen.
+    /// pick allocates nothing, except that LARD remembers an object that it has not seen, and that `slots` looks
+    /// after the balance from time to time.
     #[inline]
     pub fn pick(&self, state: &mut PickState, name: &str, loads: &(impl Loads + ?Sized), now: Timestamp) -> Candidates {
-        let _ = now;
-        if let Method::UrlHash = self.method {
-            return self.hashed(name, loads);
-        }
-        if !state.fits(self) {
-            state.adapt(self);
-        }
-        let (candidates, turn) = match (&self.method, &mut state.memory) {
-            (Method::RoundRobin, Memory::Turn(turn)) => (round_robin(turn, &self.circle, self.single()), turn),
-            (Method::LeastConnection, Memory::Turn(turn)) => {
-                (least_connection(turn, &self.circle, self.single(), loads), turn)
+        match &self.method {
+            Method::Hashed(hashed) => self.hashed(hashed, name, loads),
+            Method::Bounded(bounded) => bounded.choose(self.hash(name), self.single(), &self.circle, loads),
+            _ => {
+                state.adapt(self);
+                self.pick_and_note(&mut state.memory, name, loads, now)
             }
-            _ => return Candidates::new(),
-        };
-        if let Some(&chosen) = candidates.first() {
-            turn.taken(chosen, &self.circle);
         }
+    }
+
+    #[inline]
+    fn hashed(&self, hashed: &Hashed, name: &str, loads: &(impl Loads + ?Sized)) -> Candidates {
+        self.ranked(hashed.preferred(self.hash(name), self.shared(), &self.circle), loads)
+    }
+
+    fn pick_and_note(
+        &self,
+        memory: &mut Memory,
+        name: &str,
+        loads: &(impl Loads + ?Sized),
+        now: Timestamp,
+    ) -> Candidates {
+        let circle = &self.circle;
+        match (&self.method, memory) {
+            (Method::InTurn(rule), Memory::Turn(turn)) => {
+                let candidates = rule.choose(turn, circle, self.single(), loads);
+                candidates.first().into_iter().for_each(|&chosen| turn.taken(chosen, circle));
+                candidates
+            }
+            (Method::Owed(weights), Memory::Owed(owed)) => {
+                let candidates = owed.choose(weights, circle, self.single());
+                candidates.first().into_iter().for_each(|&chosen| owed.taken(chosen, weights, circle));
+                candidates
+            }
+            (Method::Slots, Memory::Slots(map)) => {
+                let interval = Duration::from_millis(self.settings.slots.interval_ms);
+                map.tick(interval, now, &self.cluster.servers, circle);
+                let slot = map.slot(self.hash(name));
+                map.count(slot);
+                self.ranked(indexes(map.preferred(slot, circle, self.shared())), loads)
+            }
+            (Method::Lard(lard), Memory::History(history)) => {
+                self.decided(history.pick(lard, name, circle, (loads, now)))
+            }
+            _ => unreachable!("the state was carried over to this table, so its memory is the algorithm's"),
+        }
+    }
+
+    /// The candidates of LARD: its decision, then the next servers in cluster order.
+    pub(crate) fn decided(&self, decision: Option<Decision>) -> Candidates {
+        decision.map_or_else(Candidates::new, |decision| indexes(self.circle.from(decision.server, self.single())))
+    }
+
+    /// Ranks the subset of R servers at the front by load.
+    #[inline]
+    fn ranked(&self, mut candidates: Candidates, loads: &(impl Loads + ?Sized)) -> Candidates {
+        let subset = self.settings.replicas.min(candidates.len());
+        rank(&mut candidates[..subset], loads);
         candidates
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, name: &str) -> u64 {
+        self.settings.hash.of(name)
     }
 
     /// How many candidates a request has where one server is chosen.
     fn single(&self) -> usize {
-        1 + self.settings.fallbacks
+        self.settings.fallbacks.saturating_add(1)
     }
 
+    /// How many candidates a request has where R servers share an object.
     #[inline]
-    fn hashed(&self, name: &str, loads: &(impl Loads + ?Sized)) -> Candidates {
-        let hash = self.settings.hash.of(name);
-        let count = self.settings.replicas + self.settings.fallbacks;
-        let preferred = url_hash::preferred(hash, &self.circle, self.settings.remap, count);
-        let mut candidates: Candidates = preferred.iter().map(|&server| server as usize).collect();
-        let subset = self.settings.replicas.min(candidates.len());
-        rank(&mut candidates[..subset], loads);
-        candidates
+    fn shared(&self) -> usize {
+        self.settings.fallbacks.saturating_add(self.settings.replicas)
     }
 
     pub(crate) fn mark(&self) -> u128 {
@@ -155,13 +181,35 @@ impl Table {
     /// What of `memory` holds for this table, or a new memory if it was another algorithm's. `moved` has for each
     /// server of the memory's table its index in this one.
     pub(crate) fn carry(&self, memory: Memory, moved: &[Option<usize>]) -> Memory {
-        match self.method {
-            Method::RoundRobin | Method::LeastConnection => {
-                let mut turn = if let Memory::Turn(turn) = memory { turn } else { Default::default() };
+        let (servers, circle) = (&self.cluster.servers, &self.circle);
+        match &self.method {
+            Method::Hashed(_) | Method::Bounded(_) => Memory::Nothing,
+            Method::InTurn(_) => {
+                let mut turn = if let Memory::Turn(turn) = memory { turn } else { Turn::default() };
                 turn.carry(moved);
                 Memory::Turn(turn)
             }
-            Method::UrlHash => Memory::Nothing,
+            Method::Owed(_) => {
+                let owed = if let Memory::Owed(owed) = memory { owed } else { Owed::default() };
+                Memory::Owed(owed.carried(moved, circle))
+            }
+            Method::Slots => Memory::Slots(match memory {
+                Memory::Slots(mut map) if map.slots() == self.settings.slots.per_server * servers.len() => {
+                    map.carry(|old| moved[old], servers, circle);
+                    map
+                }
+                _ => SlotMap::new(&self.settings.slots, servers, circle),
+            }),
+            Method::Lard(lard) => {
+                let objects = NonZeroUsize::new(lard.settings.objects).unwrap_or(NonZeroUsize::MIN);
+                Memory::History(match memory {
+                    Memory::History(mut history) => {
+                        history.carry(objects, moved, servers);
+                        history
+                    }
+                    _ => Box::new(History::new(objects, servers)),
+                })
+            }
         }
     }
 }
@@ -180,31 +228,4 @@ fn check(cluster: &Cluster) -> Result<(), BuildError> {
         }
     }
     Ok(())
-}
-
-impl Table {
-    /// What [`pick`](Table::pick) would do now, and why. It changes nothing.
-    pub fn explain(&self, state: &PickState, name: &str, loads: &(impl Loads + ?Sized), now: Timestamp) -> Explanation {
-        let candidates = self.pick(&mut state.clone(), name, loads, now);
-        let judged = |index: usize, rule: &'static str| Judged {
-            server: self.names[index].clone(),
-            index,
-            active: loads.active(index),
-            reason: Reason::new(rule),
-        };
-        let hash = self.settings.algorithm.uses_hash().then_some(self.settings.hash);
-        let others = (0..self.names.len()).filter(|index| !candidates.contains(index));
-        Explanation {
-            name: name.to_owned(),
-            algorithm: self.settings.algorithm,
-            revision: self.cluster.revision,
-            digest: self.digest.clone(),
-            hash,
-            hash_value: hash.map(|hash| hash.of(name)),
-            how: Reason::new(""),
-            subset: Vec::new(),
-            candidates: candidates.iter().map(|&index| judged(index, "candidate")).collect(),
-            passed_over: others.map(|index| judged(index, "passed over")).collect(),
-        }
-    }
 }
