@@ -66,21 +66,30 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
     }
 
+    /// How long after each of a hundred points in time, 700 µs apart, the wait for it ended; sorted.
+    async fn lags(pacer: &mut Pacer) -> Vec<Duration> {
+        let start = Instant::now();
+        let mut lags = Vec::new();
+        for k in 1..=100 {
+            let due = start + Duration::from_micros(700) * k;
+            pacer.until(due).await.expect("the timer works");
+            lags.push(Instant::now().checked_duration_since(due).expect("no wait ends early"));
+        }
+        lags.sort();
+        lags
+    }
+
     #[test]
-    fn it_waits_until_each_point_in_time_and_no_longer_than_needed() {
+    fn it_is_more_exact_than_a_clock_of_milliseconds() {
         run(async {
             let mut pacer = Pacer::new().expect("a timer");
-            let start = Instant::now();
-            let mut lags: Vec<Duration> = Vec::new();
-            for k in 0..100 {
-                let due = start + Duration::from_micros(700) * k;
-                pacer.until(due).await.expect("the timer works");
-                lags.push(due.elapsed());
+            // With Tokio's timers half of the waits would end more than 500 µs late. Others who use the machine may
+            // do that to one round, or to some.
+            let mut medians = Vec::new();
+            while medians.iter().all(|&median| median > Duration::from_micros(400)) {
+                assert!(medians.len() < 20, "{medians:?}");
+                medians.push(lags(&mut pacer).await[50]);
             }
-            assert!(start.elapsed() >= Duration::from_micros(700) * 99);
-            lags.sort();
-            // Tokio's own timers would be off by 500 µs in the median. The quickest tenth, as others use the machine.
-            assert!(lags[10] < Duration::from_micros(400), "{lags:?}");
         });
     }
 
