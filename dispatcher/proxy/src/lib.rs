@@ -1,1 +1,63 @@
-//! The HTTP data path of the dispatcher.
+//! The HTTP data path of the dispatcher: a reverse proxy for HTTP/1.1 that sends each request to the server that
+//! [`vibra_routing`] picks for its URL.
+//!
+//! It is there so that requests for a URL reach the same few servers whatever connection they come on: connections
+//! persist on both sides, and every request of a client's connection is dispatched on its own. Bodies are streamed in
+//! both directions, at the pace of the slower side, and never held in whole. It takes its servers from a fixed list or
+//! follows a directory, checks their health, and explains itself at an admin address.
+//!
+//! ```
+//! use vibra_proxy::{Config, Dispatcher, Source, StaticServer};
+//!
+//! let server = |n: u16| StaticServer {
+//!     name: format!("web-{n}").parse().unwrap(),
+//!     address: format!("127.0.0.1:{}", 8000 + n),
+//!     weight: 1,
+//! };
+//! let servers = Source::Static(vec![server(1), server(2)]);
+//! let config = Config { threads: 1, ..Config::new("127.0.0.1:0".parse().unwrap(), servers) };
+//! let dispatcher = Dispatcher::start(config).unwrap();
+//! assert_ne!(dispatcher.addresses()[0].port(), 0);
+//! assert!(dispatcher.status().server("web-2").unwrap().used);
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+//! # runtime.block_on(async {
+//! dispatcher.shutdown(std::time::Duration::from_secs(5)).await;
+//! # });
+//! ```
+//!
+//! # How it is built
+//!
+//! Each of [`Config::threads`] threads has its own listener (`SO_REUSEPORT`), runtime, connections to servers and
+//! counters, and serves a request from its first byte to its last. Threads share the routing snapshot, which is swapped
+//! whole, and the servers' counts of active requests. No lock is taken on the way of a request, except under LARD and
+//! slots, whose threads must share one memory of objects.
+//!
+//! A request's phases are drawn in the module `service`. One more thread hears of the cluster and of the servers'
+//! health, and makes the routing snapshots.
+
+mod account;
+mod admin;
+mod body;
+mod check;
+mod client;
+mod clock;
+mod config;
+mod control;
+mod dispatcher;
+mod error;
+mod export;
+mod headers;
+mod health;
+mod link;
+mod metrics;
+mod pool;
+mod routes;
+mod server;
+mod service;
+mod status;
+mod worker;
+
+pub use config::{ActiveCheck, Config, Health, Limits, PassiveCheck, Source, StaticServer, Timeouts};
+pub use dispatcher::{Dispatcher, Handle};
+pub use error::StartError;
+pub use status::{DirectoryStatus, ServerStatus, Status};

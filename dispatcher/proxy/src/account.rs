@@ -1,0 +1,87 @@
+//! What is counted of one request at one server.
+
+use crate::body::Broken;
+use crate::client::Client;
+use crate::link::Link;
+use crate::metrics::Failure;
+use crate::pool::Pool;
+use http::StatusCode;
+use std::{rc::Rc, time::Instant};
+
+/// One request at one server, from the pick until it is complete. It is complete once the response's body has ended,
+/// or was given up by either side; however it ends, dropping this takes it out of the server's active requests.
+pub(crate) struct Account {
+    pool: Rc<Pool>,
+    client: Rc<Client>,
+    /// When the request came.
+    began: Instant,
+    /// Whether there is a response, and whether it got to its end.
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    NoResponse,
+    Responding,
+    Ended,
+}
+
+impl Account {
+    /// Counts a request that is going to be tried at the server of `pool`.
+    pub(crate) fn open(pool: Rc<Pool>, client: Rc<Client>, began: Instant) -> Self {
+        pool.server.enter();
+        pool.tally.picks.add(1);
+        Account { pool, client, began, progress: Progress::NoResponse }
+    }
+
+    /// The pool that the request's connection comes from.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The head of the response is here.
+    pub(crate) fn responded(&mut self, status: StatusCode) {
+        self.progress = Progress::Responding;
+        self.pool.server.succeeded();
+        self.pool.tally.responded(status);
+        self.client.relays();
+    }
+
+    /// The server did not do its part.
+    pub(crate) fn failed(&mut self, failure: Failure) {
+        self.progress = Progress::Ended;
+        self.pool.tally.failed(failure);
+        if failure.is_the_servers() {
+            self.client.worker().failed(&self.pool.server);
+        }
+    }
+
+    /// The body has ended as it should. Saying so twice is no harm.
+    pub(crate) fn complete(&mut self) {
+        if self.progress == Progress::Responding {
+            self.progress = Progress::Ended;
+            self.pool.tally.latency.record(self.began.elapsed());
+            self.client.rests();
+        }
+    }
+
+    /// The body has not ended as it should.
+    pub(crate) fn broke(&mut self, error: Option<hyper::Error>) -> Broken {
+        self.failed(Failure::Broken);
+        Broken::new(error)
+    }
+
+    /// Makes the connection free for the next request.
+    pub(crate) fn give_back(&self, link: Box<Link>) {
+        self.pool.put(link, self.client.worker().clock().now());
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.pool.server.leave();
+        if self.progress != Progress::Ended {
+            self.pool.tally.failed(Failure::Client);
+        }
+    }
+}

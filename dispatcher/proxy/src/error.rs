@@ -1,0 +1,43 @@
+//! Why a dispatcher does not start.
+
+use std::{io, net::SocketAddr};
+use vibra_model::VmId;
+use vibra_routing::BuildError;
+
+/// Why a dispatcher does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The servers or the algorithm's settings make no sense.
+    #[error("the servers and settings make no routing table")]
+    Routing(#[from] BuildError),
+    /// A server's address is none.
+    #[error("server {position} ({name}) has the address {address:?}: use host:port")]
+    Address {
+        /// The server.
+        name: VmId,
+        /// Its place in the list, from 1.
+        position: usize,
+        /// What was given.
+        address: String,
+    },
+    /// Another part of the configuration makes no sense.
+    #[error("{what} is out of range: {hint}")]
+    Invalid {
+        /// The field of [`Config`](crate::Config).
+        what: &'static str,
+        /// What is possible.
+        hint: &'static str,
+    },
+    /// An address cannot be listened at.
+    #[error("cannot listen at {address}: choose another address, or stop what listens there")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system refuses a thread or a socket.
+    #[error("the system refuses what the dispatcher needs to run")]
+    System(#[source] io::Error),
+}

@@ -1,0 +1,133 @@
+//! The counters as Prometheus reads them. There is a label for servers and none for URLs: their number has a bound.
+
+use crate::dispatcher::Shared;
+use crate::metrics::{BOUNDS, CLASSES, Counter, Failure, Histogram, Refusal, Tally};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+use std::{fmt, sync::Arc};
+
+/// Reads the counters of a dispatcher.
+#[derive(Debug)]
+struct Exporter(Arc<Shared>);
+
+/// All metrics in the OpenMetrics text format.
+pub(crate) fn render(shared: Arc<Shared>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("vibra_proxy");
+    registry.register_collector(Box::new(Exporter(shared)));
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+/// One server's counters, of each thread, with the labels that all its series have.
+struct Series {
+    labels: [(&'static str, String); 2],
+    active: u32,
+    used: bool,
+    tallies: Vec<Arc<Tally>>,
+}
+
+impl Series {
+    fn all(shared: &Shared) -> Vec<Series> {
+        let routes = shared.routes.load();
+        let algorithm = shared.config.settings.algorithm.to_string();
+        let servers = routes.servers.iter().zip(&routes.cluster.servers);
+        servers
+            .map(|(server, routed)| Series {
+                labels: [("server", server.name.to_string()), ("algorithm", algorithm.clone())],
+                active: server.active(),
+                used: routed.state.serves(),
+                tallies: server.tallies(),
+            })
+            .collect()
+    }
+
+    fn sum(&self, counter: impl Fn(&Tally) -> &Counter) -> u64 {
+        self.tallies.iter().map(|tally| counter(tally).get()).sum()
+    }
+
+    fn latency(&self, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+        let seconds = |micros: u64| micros as f64 / 1e6;
+        let bound = |i: usize| BOUNDS.get(i).map_or(f64::INFINITY, |&micros| seconds(micros));
+        let bucket = |i: usize| (bound(i), self.sum(|tally| &tally.latency.buckets[i]));
+        let buckets: [_; BOUNDS.len() + 1] = std::array::from_fn(bucket);
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let sum = seconds(self.sum(|Tally { latency: Histogram { sum, .. }, .. }| sum));
+        encoder.encode_family(&self.labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+}
+
+impl Collector for Exporter {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let series = Series::all(&self.0);
+        encode_servers(&mut encoder, &series)?;
+        encode_requests(&mut encoder, &series)?;
+        encode_clients(&mut encoder, &self.0)
+    }
+}
+
+fn encode_servers(encoder: &mut DescriptorEncoder<'_>, series: &[Series]) -> fmt::Result {
+    let mut active = encoder.encode_descriptor("active", "Requests that are not complete", None, MetricType::Gauge)?;
+    for server in series {
+        active.encode_family(&server.labels)?.encode_gauge(&server.active)?;
+    }
+    let mut used = encoder.encode_descriptor("used", "Whether requests are sent there", None, MetricType::Gauge)?;
+    for server in series {
+        used.encode_family(&server.labels)?.encode_gauge(&u32::from(server.used))?;
+    }
+    Ok(())
+}
+
+fn encode_requests(encoder: &mut DescriptorEncoder<'_>, series: &[Series]) -> fmt::Result {
+    let mut picks =
+        encoder.encode_descriptor("picks", "Requests sent there, or tried to", None, MetricType::Counter)?;
+    for server in series {
+        count(&mut picks.encode_family(&server.labels)?, server.sum(|tally| &tally.picks))?;
+    }
+    let mut connects = encoder.encode_descriptor("connects", "Connections made", None, MetricType::Counter)?;
+    for server in series {
+        count(&mut connects.encode_family(&server.labels)?, server.sum(|tally| &tally.connects))?;
+    }
+    let mut responses = encoder.encode_descriptor("responses", "Responses", None, MetricType::Counter)?;
+    for server in series {
+        for (i, class) in CLASSES.iter().enumerate() {
+            let labels = (server.labels.clone(), [("status", *class)]);
+            count(&mut responses.encode_family(&labels)?, server.sum(|tally| &tally.responses[i]))?;
+        }
+    }
+    let mut failures = encoder.encode_descriptor("failures", "Failed requests", None, MetricType::Counter)?;
+    for server in series {
+        for kind in Failure::ALL {
+            let labels = (server.labels.clone(), [("kind", kind.name())]);
+            count(&mut failures.encode_family(&labels)?, server.sum(|tally| &tally.failures[kind as usize]))?;
+        }
+    }
+    let help = "From a request's head to the end of its response's body";
+    let mut latency = encoder.encode_descriptor("latency", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+    series.iter().try_for_each(|server| server.latency(&mut latency))
+}
+
+fn encode_clients(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::Result {
+    let sum = |counter: &dyn Fn(usize) -> u64| (0..shared.clients.len()).map(counter).sum::<u64>();
+    let opened = sum(&|thread| shared.clients[thread].opened.get());
+    let closed = sum(&|thread| shared.clients[thread].closed.get());
+    let mut accepted = encoder.encode_descriptor("connections", "Client connections", None, MetricType::Counter)?;
+    count(&mut accepted, opened)?;
+    let help = "Client connections that are open";
+    let mut open = encoder.encode_descriptor("open_connections", help, None, MetricType::Gauge)?;
+    open.encode_gauge(&opened.saturating_sub(closed))?;
+    let help = "Requests that the dispatcher answered itself";
+    let mut refused = encoder.encode_descriptor("refused", help, None, MetricType::Counter)?;
+    for refusal in Refusal::ALL {
+        let labels = [("status", refusal.status().as_str().to_owned())];
+        let number = sum(&|thread| shared.clients[thread].refused[refusal as usize].get());
+        count(&mut refused.encode_family(&labels)?, number)?;
+    }
+    Ok(())
+}
+
+fn count(encoder: &mut MetricEncoder<'_>, value: u64) -> fmt::Result {
+    encoder.encode_counter::<NoLabelSet, u64, f64>(&value, None)
+}

@@ -1,0 +1,190 @@
+//! Counters that cost the request path next to nothing, and their export.
+//!
+//! Each thread has counters of its own for each server: it finds them where it finds its connections to that server,
+//! so that no label is looked up, and is the only one to write them. Who reads adds the threads' counters up.
+
+use http::StatusCode;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// A counter that one thread writes and any may read.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        // With one writer no increment is lost, and none needs the bus.
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// How a request that was sent to a server failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// No connection.
+    Connect,
+    /// The connection ended before a response.
+    Closed,
+    /// What came is not HTTP.
+    Garbage,
+    /// No response in time.
+    TimedOut,
+    /// The response's body ended early.
+    Broken,
+    /// The client went away, or sent no more.
+    Client,
+}
+
+impl Failure {
+    pub(crate) const ALL: [Failure; 6] =
+        [Failure::Connect, Failure::Closed, Failure::Garbage, Failure::TimedOut, Failure::Broken, Failure::Client];
+
+    /// Its name as a label.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Failure::Connect => "connect",
+            Failure::Closed => "closed",
+            Failure::Garbage => "garbage",
+            Failure::TimedOut => "timeout",
+            Failure::Broken => "broken",
+            Failure::Client => "client",
+        }
+    }
+
+    /// Whether it speaks against the server.
+    pub(crate) fn is_the_servers(self) -> bool {
+        self != Failure::Client
+    }
+}
+
+/// Names of the status classes, the class of 100 first.
+pub(crate) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// What one thread counts of one server.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Requests that were sent here, or tried to.
+    pub(crate) picks: Counter,
+    /// Connections made.
+    pub(crate) connects: Counter,
+    /// Responses by status class.
+    pub(crate) responses: [Counter; CLASSES.len()],
+    /// Failures by kind.
+    pub(crate) failures: [Counter; Failure::ALL.len()],
+    /// From the request's head to the end of the response's body, of complete requests.
+    pub(crate) latency: Histogram,
+}
+
+impl Tally {
+    pub(crate) fn responded(&self, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len());
+        self.responses[class - 1].add(1);
+    }
+
+    pub(crate) fn failed(&self, failure: Failure) {
+        self.failures[failure as usize].add(1);
+    }
+}
+
+/// What one thread counts of its clients.
+#[derive(Debug, Default)]
+pub(crate) struct ClientTally {
+    /// Connections accepted.
+    pub(crate) opened: Counter,
+    /// Connections ended.
+    pub(crate) closed: Counter,
+    /// Requests that the dispatcher answered itself, by [`Refusal`].
+    pub(crate) refused: [Counter; Refusal::ALL.len()],
+}
+
+/// Why the dispatcher answers a request itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It is not well formed.
+    BadRequest,
+    /// It asks for a tunnel.
+    Tunnel,
+    /// No server that was tried gave a response.
+    BadGateway,
+    /// There is no server to try.
+    NoServer,
+    /// The server gave no response in time.
+    TimedOut,
+}
+
+impl Refusal {
+    pub(crate) const ALL: [Refusal; 5] =
+        [Refusal::BadRequest, Refusal::Tunnel, Refusal::BadGateway, Refusal::NoServer, Refusal::TimedOut];
+
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Refusal::BadRequest => StatusCode::BAD_REQUEST,
+            Refusal::Tunnel => StatusCode::NOT_IMPLEMENTED,
+            Refusal::BadGateway => StatusCode::BAD_GATEWAY,
+            Refusal::NoServer => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// What the client is told.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Refusal::BadRequest => "400: a request needs one Host and a path\n",
+            Refusal::Tunnel => "501: no tunnels here\n",
+            Refusal::BadGateway => "502: no server gave a valid response\n",
+            Refusal::NoServer => "503: no server is available\n",
+            Refusal::TimedOut => "504: the server gave no response in time\n",
+        }
+    }
+}
+
+/// Upper bounds of the latency buckets, in microseconds; what is above the last counts in a bucket of its own.
+pub(crate) const BOUNDS: [u64; 14] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+    10_000_000,
+];
+
+/// A histogram of durations that one thread writes.
+#[derive(Debug, Default)]
+pub(crate) struct Histogram {
+    pub(crate) buckets: [Counter; BOUNDS.len() + 1],
+    /// In microseconds.
+    pub(crate) sum: Counter,
+}
+
+impl Histogram {
+    pub(crate) fn record(&self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.buckets[BOUNDS.partition_point(|&bound| bound < micros)].add(1);
+        self.sum.add(micros);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_counts_in_the_first_bucket_that_holds_it() {
+        let histogram = Histogram::default();
+        for micros in [0, 500, 501, 10_000_000, 10_000_001] {
+            histogram.record(Duration::from_micros(micros));
+        }
+        let counts: Vec<_> = histogram.buckets.iter().map(Counter::get).collect();
+        assert_eq!(counts, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(histogram.sum.get(), 20_001_002);
+    }
+
+    #[test]
+    fn strange_statuses_count_in_the_nearest_class() {
+        let tally = Tally::default();
+        for status in [100, 204, 304, 404, 502, 799] {
+            tally.responded(StatusCode::from_u16(status).unwrap());
+        }
+        assert_eq!(tally.responses.each_ref().map(Counter::get), [1, 1, 1, 1, 2]);
+    }
+}

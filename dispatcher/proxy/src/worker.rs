@@ -1,0 +1,213 @@
+//! One thread of the data path: its listeners, its clients, its connections to servers.
+
+use crate::client::Client;
+use crate::clock::Clock;
+use crate::config::{Limits, Timeouts};
+use crate::dispatcher::{Shared, Stop};
+use crate::metrics::ClientTally;
+use crate::pool::Pool;
+use crate::routes::Routes;
+use crate::server::Server;
+use std::cell::{Cell, RefCell};
+use std::sync::{Arc, PoisonError};
+use std::{collections::HashMap, io, net::SocketAddr, rc::Rc, time::Duration};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+use vibra_routing::{Candidates, PickState};
+
+/// How long to wait before accepting again after the system refused, as it does when out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the tasks of one thread share. Nothing here is locked: only one of them runs at a time.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    clock: Clock,
+    tally: Arc<ClientTally>,
+    view: RefCell<Rc<View>>,
+    state: RefCell<PickState>,
+    clients: RefCell<HashMap<u64, Rc<Client>>>,
+    /// A client has gone.
+    left: Notify,
+    draining: Cell<bool>,
+}
+
+/// The routing snapshot as one thread sees it: with its own pools, at the servers' indexes.
+pub(crate) struct View {
+    routes: Arc<Routes>,
+    pub(crate) pools: Vec<Rc<Pool>>,
+}
+
+impl View {
+    fn new(routes: Arc<Routes>, known: &[Rc<Pool>], limits: &Limits) -> Self {
+        let known: HashMap<_, _> = known.iter().map(|pool| (Arc::as_ptr(&pool.server), pool)).collect();
+        let pool = |server: &Arc<Server>| match known.get(&Arc::as_ptr(server)) {
+            Some(&pool) => pool.clone(),
+            None => Rc::new(Pool::new(server.clone(), limits)),
+        };
+        let pools = routes.servers.iter().map(pool).collect();
+        View { routes, pools }
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, tally: Arc<ClientTally>) -> Self {
+        let view = View::new(shared.routes.load_full(), &[], &shared.config.limits);
+        Worker {
+            clock: Clock::start(),
+            tally,
+            view: RefCell::new(Rc::new(view)),
+            state: RefCell::default(),
+            clients: RefCell::default(),
+            left: Notify::new(),
+            draining: Cell::new(false),
+            shared,
+        }
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn timeouts(&self) -> &Timeouts {
+        &self.shared.config.timeouts
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.shared.config.limits
+    }
+
+    pub(crate) fn tally(&self) -> &ClientTally {
+        &self.tally
+    }
+
+    /// Whether clients get an answer to what they have sent, and no more.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// The newest routing snapshot.
+    pub(crate) fn view(&self) -> Rc<View> {
+        let newest = self.shared.routes.load();
+        let mut view = self.view.borrow_mut();
+        if !Arc::ptr_eq(&newest, &view.routes) {
+            *view = Rc::new(View::new(newest.clone(), &view.pools, self.limits()));
+        }
+        view.clone()
+    }
+
+    /// Ranked servers for an object, as indexes into the view's pools; none if there is none to try.
+    pub(crate) fn pick(&self, view: &View, object: &str) -> Candidates {
+        let routes = &*view.routes;
+        let Some(table) = &routes.table else { return Candidates::new() };
+        if table.shares_state() {
+            let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+            table.pick(&mut state, object, routes, self.clock.date())
+        } else {
+            table.pick(&mut self.state.borrow_mut(), object, routes, self.clock.date())
+        }
+    }
+
+    /// A request to `server` failed.
+    pub(crate) fn failed(&self, server: &Server) {
+        if server.failed() >= self.shared.config.health.passive.failures {
+            self.shared.alarm.notify_one();
+        }
+    }
+
+    /// Serves until it is told to stop; returns how many connections were cut off then.
+    pub(crate) async fn run(self: Rc<Self>, listeners: Vec<TcpListener>, mut stop: watch::Receiver<Stop>) -> usize {
+        spawn_local(self.clone().keep_time());
+        let accepting: Vec<_> =
+            listeners.into_iter().map(|listener| spawn_local(self.clone().accept(listener))).collect();
+        // A dispatcher whose handle is gone stops at once.
+        let grace = stop.wait_for(|stop| *stop != Stop::Run).await.map_or(Duration::ZERO, |stop| stop.grace());
+        for task in accepting {
+            task.abort();
+        }
+        self.drain(Instant::now() + grace).await
+    }
+
+    async fn drain(&self, deadline: Instant) -> usize {
+        self.draining.set(true);
+        for client in self.clients.borrow().values() {
+            client.wake();
+        }
+        let gone = async {
+            while !self.clients.borrow().is_empty() {
+                self.left.notified().await;
+            }
+        };
+        match timeout_at(deadline, gone).await {
+            Ok(()) => 0,
+            Err(_) => self.clients.borrow().len(),
+        }
+    }
+
+    async fn accept(self: Rc<Self>, listener: TcpListener) {
+        loop {
+            while self.clients.borrow().len() >= self.limits().connections {
+                self.left.notified().await;
+            }
+            match listener.accept().await {
+                Ok((stream, peer)) => self.admit(stream, peer),
+                Err(error) if is_the_clients(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections; going on in {ACCEPT_PAUSE:?}");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Serves a connection in a task of its own.
+    fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        // Fails only where the client has gone already.
+        let _ = stream.set_nodelay(true);
+        let client = Rc::new(Client::new(self.clone(), peer));
+        let seat = Seat { worker: self.clone(), number: self.tally.opened.get() };
+        self.tally.opened.add(1);
+        self.clients.borrow_mut().insert(seat.number, client.clone());
+        spawn_local(async move {
+            let _seat = seat;
+            client.serve(stream).await;
+        });
+    }
+
+    /// Advances the clock, and looks for what has waited too long.
+    async fn keep_time(self: Rc<Self>) {
+        let mut ticks = interval(self.timeouts().tick);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.clock.advance();
+            for client in self.clients.borrow().values() {
+                client.check(self.timeouts());
+            }
+            for pool in &self.view().pools {
+                pool.sweep(self.clock.now(), self.timeouts().server_idle);
+            }
+        }
+    }
+}
+
+/// A client's place among the clients of a thread.
+struct Seat {
+    worker: Rc<Worker>,
+    number: u64,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.worker.clients.borrow_mut().remove(&self.number);
+        self.worker.tally.closed.add(1);
+        self.worker.left.notify_one();
+    }
+}
+
+/// Whether a connection failed by itself, which says nothing of the listener.
+fn is_the_clients(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
