@@ -34,3 +34,40 @@ impl Cluster {
         Cluster { revision: snapshot.revision(), servers: snapshot.vms_of(customer).map(server).collect() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vibra_model::{Command, Customer, HostSpec, Resources, VmSpec};
+
+    #[test]
+    fn servers_stand_in_cluster_order() {
+        let mut directory = Snapshot::default();
+        let mut run = |command| {
+            let changes = directory.decide(&command).unwrap();
+            directory.apply(directory.revision().next(), &changes);
+        };
+        for customer in ["shop", "other"] {
+            run(Command::PutCustomer(Customer { id: customer.parse().unwrap(), bounds: Resources::NONE }));
+        }
+        run(Command::PutHost(HostSpec { id: "h".parse().unwrap(), capacity: Resources::NONE }));
+        for (name, customer, order) in [("a", "shop", 9), ("b", "other", 1), ("c", "shop", 2), ("d", "shop", 5)] {
+            run(Command::PutVm(VmSpec {
+                id: name.parse().unwrap(),
+                customer: customer.parse().unwrap(),
+                host: "h".parse().unwrap(),
+                address: "127.0.0.1:80".into(),
+                order,
+                weight: order,
+                floor: Resources::NONE,
+                initial: Resources::NONE,
+            }));
+        }
+        let cluster = Cluster::of(&directory, &"shop".parse().unwrap());
+        let servers: Vec<_> = cluster.servers.iter().map(|server| (server.name.as_str(), server.weight)).collect();
+        assert_eq!(servers, [("c", 2), ("d", 5), ("a", 9)]);
+        assert_eq!(cluster.revision, directory.revision());
+        assert!(cluster.servers.iter().all(|server| !server.state.serves()), "none has reported yet");
+        assert!(Cluster::of(&directory, &"nobody".parse().unwrap()).servers.is_empty());
+    }
+}

@@ -226,3 +226,7 @@ impl History {
         lard.decide(self.sets.peek(&xxh3_64(name.as_bytes())), &view)
     }
 }
+
+#[cfg(test)]
+#[path = "lard_tests.rs"]
+mod tests;

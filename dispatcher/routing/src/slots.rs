@@ -182,3 +182,7 @@ impl SlotMap {
 fn shares(servers: &[Server]) -> Vec<Share> {
     servers.iter().map(|server| Share { weight: u64::from(server.weight), ..Share::default() }).collect()
 }
+
+#[cfg(test)]
+#[path = "slots_tests.rs"]
+mod tests;

@@ -1,16 +1,11 @@
-//! Clusters for tests.
+//! Servers for tests.
 
-use crate::{Cluster, Server};
-use vibra_model::{Revision, VmState};
+use crate::Server;
+use vibra_model::VmState;
 
 /// Servers `s1`, `s2`, … of weight 1, up or down.
 pub(crate) fn servers(up: &[bool]) -> Vec<Server> {
     let state = |up: bool| if up { VmState::Up } else { VmState::Down };
     let server = |(i, up)| Server { name: format!("s{}", i + 1).parse().expect("an id"), weight: 1, state: state(up) };
     up.iter().copied().enumerate().map(server).collect()
-}
-
-/// A cluster of them.
-pub(crate) fn cluster(up: &[bool]) -> Cluster {
-    Cluster { revision: Revision(1), servers: servers(up) }
 }
