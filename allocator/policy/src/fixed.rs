@@ -68,11 +68,15 @@ impl Fixed {
 
     /// Gives those that came back from a failure what they had.
     fn restore_returned(&mut self, view: &View<'_>, bound: u64, plan: &mut Plan) {
-        let used = view.managed(self.resource).fold(0u64, |sum, (_, has)| sum.saturating_add(has));
-        let mut free = bound.saturating_sub(used);
-        let mut rooms = Rooms::of(view.snapshot(), self.resource);
+        let resource = self.resource;
+        let managed = || (0..).zip(view.vms()).filter_map(|(number, vm)| Some((number, *vm, vm.desired(resource)?)));
+        let (mut free, mut rooms) = (bound, Rooms::of(view, resource));
+        for (number, _, has) in managed() {
+            free = free.saturating_sub(has);
+            rooms.take(view.host_of(number), has);
+        }
         self.kept.retain(|id, _| view.snapshot().vm(id).is_some_and(|vm| vm.customer == *view.customer()));
-        for (vm, has) in view.managed(self.resource) {
+        for (number, vm, has) in managed() {
             let kept = self.kept.entry(vm.id.clone()).or_insert(Kept { amount: has, owed: false });
             if vm.state == VmState::Down {
                 kept.owed = true;
@@ -82,38 +86,37 @@ impl Fixed {
                 *kept = Kept { amount: has, owed: false };
                 continue;
             }
-            let (host, lacking) = (rooms.host(vm), kept.amount - has);
-            if lacking > host.map_or(free, |host| free.min(rooms.left(host))) {
+            let (host, lacking) = (view.host_of(number), kept.amount - has);
+            if lacking > rooms.left(host).map_or(free, |left| free.min(left)) {
                 let reason = Reason::new("what it had before its failure is not free").with("lacking", lacking as f64);
-                plan.refusals.push(Refusal { vm: vm.id.clone(), resource: self.resource, reason });
+                plan.refusals.push(Refusal { vm: vm.id.clone(), resource, reason });
                 continue;
             }
             free -= lacking;
-            if let Some(host) = host {
-                rooms.take(host, lacking);
-            }
-            plan.actions.push(action(vm, has, self.resource.amount(kept.amount), "back from a failure"));
+            rooms.take(host, lacking);
+            plan.actions.push(action(vm, has, resource.amount(kept.amount), "back from a failure"));
         }
     }
 
     /// Holds all that are not down to the same share.
     fn equalise(&self, view: &View<'_>, bound: u64, plan: &mut Plan) {
-        let (down, present): (Vec<_>, Vec<_>) =
-            view.managed(self.resource).partition(|(vm, _)| vm.state == VmState::Down);
-        let reserved = down.iter().fold(0u64, |sum, (_, has)| sum.saturating_add(*has));
-        let mut rooms = Rooms::of(view.snapshot(), self.resource);
-        let claim = |(vm, has): &(&Vm, u64)| {
-            let host = rooms.host(vm);
-            if let Some(host) = host {
-                rooms.give_back(host, *has);
+        let (mut free, mut rooms) = (bound, Rooms::of(view, self.resource));
+        let (mut present, mut claims) = (Vec::new(), Vec::new());
+        for (number, vm) in view.vms().iter().enumerate() {
+            let Some(has) = vm.desired(self.resource) else { continue };
+            let host = view.host_of(number);
+            if vm.state != VmState::Down {
+                present.push((vm, has));
+                claims.push(Claim { weight: 1.0, floor: vm.floor.get(self.resource).unwrap_or(0), host });
+                continue;
             }
-            Claim { weight: 1.0, floor: vm.floor.get(self.resource).unwrap_or(0), host }
-        };
-        let claims: Vec<_> = present.iter().map(claim).collect();
-        let shares = divide(bound.saturating_sub(reserved), &claims, &rooms).unwrap_or_default();
+            free = free.saturating_sub(has);
+            rooms.take(host, has);
+        }
+        let shares = divide(free, &claims, &rooms).unwrap_or_default();
         let changed = present.iter().zip(shares).filter(|((_, has), to)| has != to);
-        plan.actions =
-            changed.map(|((vm, has), to)| action(vm, *has, self.resource.amount(to), "equal shares")).collect();
+        let actions = changed.map(|((vm, has), to)| action(vm, *has, self.resource.amount(to), "equal shares"));
+        plan.actions.extend(actions);
     }
 }
 
