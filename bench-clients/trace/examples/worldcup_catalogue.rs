@@ -96,8 +96,11 @@ fn twin(url: &str) -> Option<String> {
 
 fn servable(url: &str) -> bool {
     let path = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+~".contains(&byte);
-    let known = url == "/" || ENDINGS.iter().any(|ending| url.ends_with(ending));
-    url.starts_with('/') && url.bytes().all(path) && known && !url.contains("//")
+    // "/" is left out: to a server of files it is another name of its index.
+    let known = ENDINGS.iter().any(|ending| url.ends_with(ending));
+    // A path with `..` in it names a file that has another name, too; one below a file names none.
+    let plain = !url.contains("//") && !url.contains("/../") && !url.contains("/./") && !url.contains(".html/");
+    url.starts_with('/') && url.bytes().all(path) && known && plain
 }
 
 /// Numbers of the objects by URL; of a URL that is there twice, the first. URLs with line breaks are left out.
