@@ -118,10 +118,12 @@ mod tests {
             let mut servers = servers(&vec![true; weights.len()]);
             servers.iter_mut().zip(&weights).for_each(|(server, &weight)| server.weight = weight);
             let total: u32 = weights.iter().sum();
-            for (count, weight) in counts(&servers).into_iter().zip(weights) {
-                let share = LEAST_SIZE as f64 * f64::from(weight) / f64::from(total);
-                // A server that joins in a round late or early has one turn more or less, in the last round one more.
-                prop_assert!((count as f64 - share).abs() <= 2.0, "{} for {}", count, share);
+            for (count, weight) in counts(&servers).into_iter().zip(&weights) {
+                let share = LEAST_SIZE as f64 * f64::from(*weight) / f64::from(total);
+                // Turns are whole: each server may still owe one, which is made up for by up to N turns more that go
+                // by weight; and the last round may end early.
+                let tolerance = weights.len() as f64 * f64::from(*weight) / f64::from(total) + 2.0;
+                prop_assert!((count as f64 - share).abs() <= tolerance, "{} for {}", count, share);
             }
         }
 
@@ -134,7 +136,7 @@ mod tests {
             let after = Maglev::new(&servers(&up)).entries;
             let pairs = before.iter().zip(&after);
             let moved = pairs.filter(|(old, new)| **old != failed as u32 && old != new).count();
-            prop_assert!((moved as f64) < 0.05 * LEAST_SIZE as f64, "{} moved", moved);
+            prop_assert!((moved as f64) < 0.02 * LEAST_SIZE as f64, "{} moved", moved);
         }
     }
 }
