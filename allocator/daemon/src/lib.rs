@@ -1,1 +1,33 @@
-//! Collect, decide, check, propose, audit.
+//! The allocator: collect, decide, check, propose, audit.
+//!
+//! Every interval an [`Allocator`] takes the directory's newest snapshot and the usage since its last look, has its
+//! policies decide, has the plan checked, and proposes it to the directory. What it saw, planned and achieved stands in
+//! its [`Log`], as JSON lines if a file is named. The decision itself ([`Core::step`]) is a pure function of
+//! snapshot, usage and time.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use vibra_client::FakeDirectory;
+//! use vibra_daemon::{Allocator, Core, Settings};
+//! use vibra_model::Resource;
+//! use vibra_policy::{Composition, Policies};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let policy = Policies::shipped().build("proportional", Resource::Bandwidth, serde_json::json!({})).unwrap();
+//! let core = Core::new("shop".parse().unwrap(), Composition::new(vec![policy]).unwrap());
+//! let allocator = Allocator::new(Arc::new(FakeDirectory::new()), core, Settings::default());
+//! let log = allocator.log();
+//! allocator.run(async { /* until it is told to stop */ }).await;
+//! assert_eq!(log.summary().moved(Resource::Bandwidth), 0);
+//! # });
+//! ```
+
+mod allocator;
+mod audit;
+mod core;
+#[cfg(test)]
+mod testing;
+
+pub use self::core::{Core, Decision, Inputs, SILENCE, Verdict};
+pub use allocator::{Allocator, Clock, INTERVAL, Settings, system_clock};
+pub use audit::{Entry, Log, Outcome, Summary};

@@ -39,11 +39,6 @@ impl Composition {
         }
     }
 
-    /// The policies, to be used or replaced one by one. A replacement must be for the same resource.
-    pub fn parts_mut(&mut self) -> &mut [Box<dyn Policy>] {
-        &mut self.parts
-    }
-
     /// What the policies divide.
     pub fn resources(&self) -> Vec<Resource> {
         self.parts.iter().map(|part| part.resource()).collect()
@@ -51,8 +46,18 @@ impl Composition {
 
     /// What shall change at `now`: the plans of all, merged.
     pub fn decide(&mut self, view: &View<'_>, now: Timestamp) -> Plan {
-        let plans = self.parts.iter_mut().map(|part| part.decide(view, now));
-        plans.fold(Plan { base: view.snapshot().revision(), ..Plan::default() }, merged)
+        self.decide_each(view, |part| part.decide(view, now))
+    }
+
+    /// As [`decide`](Self::decide), where `decide` asks each policy, and may replace it by another for the same
+    /// resource.
+    pub fn decide_each(&mut self, view: &View<'_>, decide: impl FnMut(&mut Box<dyn Policy>) -> Plan) -> Plan {
+        let plans = self.parts.iter_mut().map(decide);
+        plans.fold(Plan { base: view.snapshot().revision(), ..Plan::default() }, |mut all, plan| {
+            all.actions.extend(plan.actions);
+            all.refusals.extend(plan.refusals);
+            all
+        })
     }
 
     /// The states of all, by resource and policy.
@@ -72,13 +77,6 @@ impl Composition {
             None => Ok(()),
         })
     }
-}
-
-/// One plan that does what both do.
-pub(crate) fn merged(mut all: Plan, plan: Plan) -> Plan {
-    all.actions.extend(plan.actions);
-    all.refusals.extend(plan.refusals);
-    all
 }
 
 fn key(part: &dyn Policy) -> String {

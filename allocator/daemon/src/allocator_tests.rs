@@ -1,0 +1,184 @@
+//! The loop on paused time, against a directory that fails on request.
+
+use super::*;
+use crate::testing::*;
+use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
+use vibra_client::{FakeDirectory, Operation};
+use vibra_model::Resource;
+use vibra_policy::Composition;
+
+/// An allocator that runs until it is stopped, on a clock that follows tokio's.
+struct Running {
+    directory: FakeDirectory,
+    log: Log,
+    clock: Clock,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Core>,
+}
+
+fn start(directory: FakeDirectory, policies: Composition, log_file: Option<PathBuf>) -> Running {
+    let began = Instant::now();
+    let clock: Clock = Arc::new(move || Timestamp(1_000_000_000).after(began.elapsed()));
+    let settings = Settings { interval: INTERVAL, log_file, clock: clock.clone() };
+    let allocator = Allocator::new(Arc::new(directory.clone()), Core::new(id("shop"), policies), settings);
+    let (stop, stopped) = oneshot::channel();
+    let log = allocator.log();
+    let task = tokio::spawn(allocator.run(async { drop(stopped.await) }));
+    Running { directory, log, clock, stop, task }
+}
+
+impl Running {
+    /// The VMs tell what they send, now.
+    fn report(&self, hot: u64, cold: u64) {
+        let report = report((self.clock)(), &[("hot", hot), ("cold", cold)]);
+        self.directory.run(Command::Report(report)).unwrap();
+    }
+
+    /// Waits for a decision that is as wanted, and returns the first.
+    async fn until(&self, what: &str, wanted: impl Fn(&Entry) -> bool) -> Arc<Entry> {
+        let began = Instant::now();
+        loop {
+            if let Some(found) = self.log.recent().iter().find(|entry| wanted(entry)) {
+                return found.clone();
+            }
+            assert!(began.elapsed() < Duration::from_secs(300), "no decision {what}: {:#?}", self.log.recent());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn finish(self) -> Core {
+        self.stop.send(()).unwrap();
+        timeout(Duration::from_secs(60), self.task).await.expect("it stops").unwrap()
+    }
+}
+
+fn accepted(entry: &Entry) -> bool {
+    matches!(entry.outcome, Outcome::Accepted { .. })
+}
+
+#[tokio::test(start_paused = true)]
+async fn bandwidth_follows_the_demand_and_is_counted() {
+    let running = start(directory(), proportional(), None);
+    running.report(900, 100);
+    let entry = running.until("accepted", accepted).await;
+    assert_eq!(desired(&running.directory.now(), "hot"), 900);
+    assert_eq!((entry.inputs.vms, entry.inputs.measured), (2, 2));
+    assert_eq!(running.log.summary().moved(Resource::Bandwidth), 400);
+    running.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_decides_once_an_interval_and_pauses_without_usage() {
+    let running = start(directory(), proportional(), None);
+    running.report(500, 500);
+    tokio::time::sleep(INTERVAL * 20).await;
+    let entries = running.log.recent();
+    let gaps: Vec<_> = entries.windows(2).map(|pair| pair[1].at.since(pair[0].at)).collect();
+    assert!(gaps.len() >= 18 && gaps.iter().all(|gap| *gap >= INTERVAL - SECOND / 100), "{gaps:?}");
+    let outcomes: Vec<_> = entries.iter().map(|entry| &entry.outcome).collect();
+    assert!(matches!(outcomes[..2], [Outcome::Nothing, Outcome::Nothing]), "{outcomes:?}");
+    assert!(outcomes[5..].iter().all(|outcome| matches!(outcome, Outcome::Held { .. })), "{outcomes:?}");
+    running.report(900, 100);
+    running.until("accepted", accepted).await;
+    running.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_plan_is_decided_anew_at_once() {
+    let directory = directory();
+    let running = start(directory.clone(), proportional(), None);
+    running.until("at the start", |_| true).await;
+    // The follower does not hear of what another proposer changes.
+    directory.hold_watches();
+    let other = Command::Propose(single(directory.now().revision(), "cold", 400).proposal());
+    directory.run(other).unwrap();
+    running.report(900, 100);
+    let stale = running.until("stale", |entry| matches!(entry.outcome, Outcome::Stale { .. })).await;
+    let anew = running.until("accepted", accepted).await;
+    assert_eq!((anew.id, anew.at), (stale.id + 1, stale.at));
+    assert_eq!((desired(&directory.now(), "hot"), desired(&directory.now(), "cold")), (900, 100));
+    running.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_are_kept_and_overcome() {
+    let directory = directory();
+    let broken = || ClientError::Failed { status: 503, message: "busy".into() };
+    directory.fail(Operation::Usage, broken());
+    directory.fail(Operation::Command, broken());
+    let running = start(directory, proportional(), None);
+    let failed = |nth: u64| move |entry: &Entry| entry.id >= nth && matches!(entry.outcome, Outcome::Failed { .. });
+    let first = running.until("without usage", failed(1)).await;
+    running.report(900, 100);
+    running.until("without answer", failed(first.id + 1)).await;
+    running.report(900, 100);
+    running.until("accepted", accepted).await;
+    assert_eq!((running.log.summary().failed, running.log.summary().accepted), (2, 1));
+    running.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_is_gone_changes_nothing() {
+    let directory = directory();
+    for _ in 0..6 {
+        directory.fail(Operation::Snapshot, ClientError::Failed { status: 503, message: "starting".into() });
+    }
+    let running = start(directory, proportional(), None);
+    running.until("held", |entry| matches!(&entry.outcome, Outcome::Held { why } if why.contains("starting"))).await;
+    assert!(running.directory.commands().is_empty());
+    running.report(900, 100);
+    running.until("accepted", accepted).await;
+    running.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_panics_or_plans_badly_does_no_harm() {
+    let panics = scripted(|_| panic!("oh"));
+    let plans_badly = scripted(|view| single(view.snapshot().revision(), "hot", 5));
+    for (policies, expected) in [(panics, (1, 0)), (plans_badly, (0, 1))] {
+        let running = start(directory(), policies, None);
+        running.report(900, 100);
+        running.until("made", |_| true).await;
+        let summary = running.log.summary();
+        assert_eq!((summary.alarms, summary.refused), expected);
+        assert!(running.directory.commands().is_empty());
+        running.finish().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_decision_is_a_line_of_the_log_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("decisions.jsonl");
+    let running = start(directory(), proportional(), Some(path.clone()));
+    running.report(900, 100);
+    running.until("second", |entry| entry.id == 2).await;
+    let log = running.log.clone();
+    running.finish().await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    let read: Vec<Entry> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kept: Vec<Entry> = log.recent().iter().map(|entry| (**entry).clone()).collect();
+    assert_eq!(read, kept);
+    assert_eq!(log.summary().lost_lines, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_file_that_cannot_be_written_is_noticed_and_does_not_stop_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = start(directory(), proportional(), Some(folder.path().to_owned()));
+    running.report(900, 100);
+    running.until("accepted", accepted).await;
+    let log = running.log.clone();
+    running.finish().await;
+    assert_eq!(log.summary().lost_lines, log.summary().decisions);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_stops_and_hands_its_state_over() {
+    let running = start(directory(), proportional(), None);
+    running.report(900, 100);
+    running.until("accepted", accepted).await;
+    let state = running.finish().await.save();
+    let demand = &state["bandwidth:proportional"]["hot"]["demand"];
+    assert_eq!(demand.as_f64(), Some(900.0), "{state}");
+}
