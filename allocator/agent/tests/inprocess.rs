@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{client, fetch, get, receive_rate, resources};
+use common::{Download, client, fetch, get, resources};
 use http::{StatusCode, header};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::net::TcpStream;
 use vibra_agent::{Catalogue, InProcessHost, Machine, MachineError, MachineSpec, OriginSettings};
 use vibra_model::{Amount, Bytes, BytesPerSec, MilliCpu, VmState};
@@ -23,9 +23,10 @@ async fn egress_keeps_to_its_rate_and_to_a_new_one() {
     let vm = start(100_000_000).await;
     // Once it is in memory, the disk does not hold it up.
     fetch(&client(), get(&*vm, "/large")).await;
+    let download = Download::start(&*vm, "/large", 8);
     for allocation in [2_000_000, 800_000, 3_000_000] {
         vm.set(Amount::Bandwidth(BytesPerSec(allocation))).await.unwrap();
-        let rate = receive_rate(&*vm, "/large", 8, 1.5).await;
+        let rate = download.rate(Duration::from_millis(1_500)).await;
         assert!((rate / allocation as f64 - 1.0).abs() < 0.05, "{rate} of {allocation}");
     }
 }

@@ -10,8 +10,13 @@ use hyper_util::{
 };
 use std::{
     net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
+use tokio::task::JoinSet;
 use vibra_agent::Machine;
 use vibra_model::{Bytes, BytesPerSec, Resources};
 
@@ -44,26 +49,38 @@ pub async fn fetch(client: &HttpClient, request: Request<Empty<Body>>) -> Respon
     tokio::time::timeout(LONGEST, whole).await.expect("an answer in time")
 }
 
-/// The rate in bytes/s at which several connections together receive `path`, over and over, for `seconds`.
-pub async fn receive_rate(machine: &dyn Machine, path: &str, connections: usize, seconds: f64) -> f64 {
-    let end = Instant::now() + Duration::from_secs_f64(seconds);
-    let start = Instant::now();
-    let receive = |_| async {
-        let client = client();
-        let mut received = 0u64;
-        while Instant::now() < end {
-            let request = client.request(get(machine, path));
-            let mut body = tokio::time::timeout(LONGEST, request).await.unwrap().unwrap().into_body();
-            while Instant::now() < end
-                && let Some(frame) = tokio::time::timeout(LONGEST, body.frame()).await.expect("a piece in time")
-            {
-                received += frame.unwrap().data_ref().map_or(0, Body::len) as u64;
-            }
+/// Connections that receive the same object over and over. Dropped, they end.
+pub struct Download {
+    received: Arc<AtomicU64>,
+    _connections: JoinSet<()>,
+}
+
+impl Download {
+    pub fn start(machine: &dyn Machine, path: &str, connections: usize) -> Self {
+        let received = Arc::new(AtomicU64::new(0));
+        let mut tasks = JoinSet::new();
+        for _ in 0..connections {
+            let (uri, received) = (get(machine, path).uri().clone(), received.clone());
+            tasks.spawn(async move {
+                let client = client();
+                loop {
+                    let mut body = client.get(uri.clone()).await.unwrap().into_body();
+                    while let Some(frame) = body.frame().await {
+                        let length = frame.unwrap().data_ref().map_or(0, Body::len);
+                        received.fetch_add(length as u64, Relaxed);
+                    }
+                }
+            });
         }
-        received
-    };
-    let received: u64 = futures_util::future::join_all((0..connections).map(receive)).await.into_iter().sum();
-    received as f64 / start.elapsed().as_secs_f64()
+        Download { received, _connections: tasks }
+    }
+
+    /// The rate over the next `time`, in bytes/s.
+    pub async fn rate(&self, time: Duration) -> f64 {
+        let (start, before) = (Instant::now(), self.received.load(Relaxed));
+        tokio::time::sleep(time).await;
+        (self.received.load(Relaxed) - before) as f64 / start.elapsed().as_secs_f64()
+    }
 }
 
 pub fn resources(bandwidth: u64, memory: u64) -> Resources {

@@ -1,0 +1,205 @@
+//! Namespace VMs: each a network namespace with an nginx of its own, shaped and limited from outside.
+//!
+//! This needs root and the tools that [`probe`] looks for. Everything that is made has a name that follows from the
+//! number of the run, and is removed when the host is stopped or dropped; after a crash by [`cleanup_stale`].
+
+mod cgroup;
+mod command;
+mod docroot;
+mod network;
+mod nginx;
+mod probe;
+mod run;
+mod vm;
+
+pub use cgroup::{CgroupVersion, DiskLimit};
+pub use command::CommandError;
+pub use network::MOST_VMS;
+pub use probe::{Capabilities, Reason, probe};
+pub use run::{RunError, cleanup_stale};
+
+use crate::{Catalogue, Machine, MachineError, MachineSpec};
+use cgroup::Cgroup;
+use network::{Network, parse_demand, parse_drops, parse_rate};
+use run::Run;
+use std::{
+    io,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use vm::NamespaceVm;
+
+/// What namespace VMs have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespaceSettings {
+    /// The first two octets of all addresses; the third is the number of the run.
+    pub prefix: [u8; 2],
+    /// What waits before the shaper of one VM, as the time that it takes to pass; what comes on top is dropped, and
+    /// TCP sends it again.
+    pub queue: Duration,
+    /// What each VM's disk gives; `None`: as much as it can.
+    pub disk: Option<DiskLimit>,
+    /// Where the files that are served are written, on a real file system. They are kept: the next run with the same
+    /// catalogue need not write them again.
+    pub docroots: PathBuf,
+}
+
+impl Default for NamespaceSettings {
+    /// 10.177.x.y; queues of half a second; the default disk; files below /var/tmp/vibra.
+    fn default() -> Self {
+        NamespaceSettings {
+            prefix: [10, 177],
+            queue: Duration::from_millis(500),
+            disk: Some(DiskLimit::default()),
+            docroots: "/var/tmp/vibra".into(),
+        }
+    }
+}
+
+/// Why a host of namespace VMs could not be made or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// More VMs than there are addresses.
+    #[error("{0} VMs are too many for one host: at most {MOST_VMS}")]
+    TooMany(usize),
+    /// The run could not begin or end.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// No control groups.
+    #[error("could not find control groups")]
+    Cgroups(#[source] io::Error),
+    /// The host's network could not be made.
+    #[error("could not make the host's network")]
+    Network(#[from] CommandError),
+    /// A VM could not be made or started.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// The work ended early.
+    #[error("the work was cut short")]
+    Cut(#[from] tokio::task::JoinError),
+}
+
+/// What all VMs of a host share. Dropped, it removes everything that was made.
+struct Inner {
+    network: Network,
+    settings: NamespaceSettings,
+    catalogue: Arc<Catalogue>,
+    version: CgroupVersion,
+    run: Mutex<Run>,
+    directory: PathBuf,
+    group: String,
+}
+
+impl Inner {
+    fn begin(settings: NamespaceSettings, catalogue: Arc<Catalogue>) -> Result<Self, HostError> {
+        let version = cgroup::version(Path::new(cgroup::MOUNT)).map_err(HostError::Cgroups)?;
+        let run = Run::begin()?;
+        let network = Network { run: run.number, prefix: settings.prefix, queue: settings.queue };
+        let (directory, group) = (run.directory(), run.cgroup());
+        let inner = Inner { network, settings, catalogue, version, run: Mutex::new(run), directory, group };
+        command::run_all(&inner.network.host_steps())?;
+        Ok(inner)
+    }
+
+    fn docroot(&self, index: usize) -> PathBuf {
+        self.settings.docroots.join(format!("r{}", self.network.run)).join(format!("vm{index}"))
+    }
+
+    fn vm_directory(&self, index: usize) -> PathBuf {
+        self.directory.join(format!("vm{index}"))
+    }
+
+    fn cgroup(&self, index: usize) -> Box<dyn Cgroup> {
+        cgroup::open(self.version, Path::new(cgroup::MOUNT), &format!("{}/vm{index}", self.group))
+    }
+
+    fn remove(&self) -> Result<(), RunError> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner).remove()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            tracing::warn!("something of a run is left: {}", crate::machine::chain(&error));
+        }
+    }
+}
+
+/// One host with namespace VMs, all with the same catalogue. It ends when it is stopped, or when it and all its
+/// machines are dropped.
+pub struct NamespaceHost {
+    inner: Arc<Inner>,
+    machines: Vec<Arc<dyn Machine>>,
+}
+
+impl NamespaceHost {
+    /// Makes the host and its VMs, writes their files, and starts them, all at once.
+    ///
+    /// # Errors
+    /// [`HostError`] of the first thing that failed; what was made until then is removed.
+    pub async fn start(
+        settings: NamespaceSettings,
+        catalogue: Arc<Catalogue>,
+        specs: Vec<MachineSpec>,
+    ) -> Result<Self, HostError> {
+        let (inner, vms) = tokio::task::spawn_blocking(move || make(settings, catalogue, &specs)).await??;
+        futures_util::future::try_join_all(vms.iter().map(|vm| vm.start())).await?;
+        let machines = vms.into_iter().map(|vm| Arc::new(vm) as Arc<dyn Machine>).collect();
+        Ok(NamespaceHost { inner, machines })
+    }
+
+    /// The VMs, in the order in which they were specified.
+    pub fn machines(&self) -> &[Arc<dyn Machine>] {
+        &self.machines
+    }
+
+    /// This machine's address outside the data centre: what is sent to it is shaped. Connections from this machine to
+    /// the VMs come from here, unless they are bound to another address.
+    pub fn outside(&self) -> Ipv4Addr {
+        self.inner.network.outside()
+    }
+
+    /// This machine's address within the data centre: what is sent to it is internal traffic, and not shaped.
+    pub fn inside(&self) -> Ipv4Addr {
+        self.inner.network.inside()
+    }
+
+    /// Ends the VMs and removes everything that was made. The machines are of no use afterwards.
+    ///
+    /// # Errors
+    /// [`HostError`] where something could not be ended or removed; the rest is.
+    pub async fn stop(self) -> Result<(), HostError> {
+        let stopped = futures_util::future::join_all(self.machines.iter().map(|machine| machine.stop())).await;
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || inner.remove()).await??;
+        stopped.into_iter().collect::<Result<Vec<()>, _>>()?;
+        Ok(())
+    }
+
+    /// What [`start`](Self::start) would run to make the network, as a shell would take it. Nothing is run.
+    pub fn dry_run(settings: &NamespaceSettings, specs: &[MachineSpec]) -> Vec<String> {
+        let network = Network { run: 0, prefix: settings.prefix, queue: settings.queue };
+        let vms = specs.iter().enumerate().flat_map(|(index, spec)| network.vm_steps(index, spec.initial.bandwidth));
+        network.host_steps().into_iter().chain(vms).map(|step| step.to_string()).collect()
+    }
+}
+
+fn make(
+    settings: NamespaceSettings,
+    catalogue: Arc<Catalogue>,
+    specs: &[MachineSpec],
+) -> Result<(Arc<Inner>, Vec<NamespaceVm>), HostError> {
+    if specs.len() > MOST_VMS {
+        return Err(HostError::TooMany(specs.len()));
+    }
+    let inner = Arc::new(Inner::begin(settings, catalogue)?);
+    let make = |(index, spec): (usize, &MachineSpec)| {
+        let made = NamespaceVm::make(inner.clone(), index, spec);
+        made.map_err(|error| MachineError::failed(&spec.id, "make it", error))
+    };
+    let vms = specs.iter().enumerate().map(make).collect::<Result<_, _>>()?;
+    Ok((inner, vms))
+}

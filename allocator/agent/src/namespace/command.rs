@@ -1,0 +1,119 @@
+//! Runs `ip`, `tc`, `nft` and the like, or says what it would run.
+
+use std::{
+    fmt,
+    io::{self, Write},
+    process::{Command, Stdio},
+};
+
+/// No command may take longer, in seconds; `timeout` of coreutils sees to it.
+const LONGEST: &str = "10";
+
+/// A command that did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It could not be run.
+    #[error("could not run `{step}`: is it installed?")]
+    NotRun {
+        /// The command.
+        step: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It ran and failed.
+    #[error("`{step}` failed ({status}): {message}")]
+    Failed {
+        /// The command, with its input.
+        step: String,
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// What it said.
+        message: String,
+    },
+}
+
+/// One command with its input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Step {
+    words: Vec<String>,
+    input: String,
+}
+
+impl Step {
+    /// A command of blank-separated words.
+    pub(crate) fn new(words: &str) -> Self {
+        Step { words: words.split_whitespace().map(str::to_owned).collect(), input: String::new() }
+    }
+
+    /// The same with one more word, which may hold blanks.
+    pub(crate) fn with_word(mut self, word: &str) -> Self {
+        self.words.push(word.to_owned());
+        self
+    }
+
+    /// The same with this input.
+    pub(crate) fn with_input(mut self, input: impl Into<String>) -> Self {
+        self.input = input.into();
+        self
+    }
+
+    /// Runs it and returns what it printed.
+    ///
+    /// # Errors
+    /// [`CommandError`] where it cannot be run, fails, or takes longer than ten seconds.
+    pub(crate) fn run(&self) -> Result<String, CommandError> {
+        let not_run = |source| CommandError::NotRun { step: self.to_string(), source };
+        let mut child = Command::new("timeout")
+            .arg(LONGEST)
+            .args(&self.words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(not_run)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A command that ends without reading it all says itself what is wrong.
+            let _ = stdin.write_all(self.input.as_bytes());
+        }
+        let output = child.wait_with_output().map_err(not_run)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let message = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+        Err(CommandError::Failed { step: self.to_string(), status: output.status, message })
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words.join(" "))?;
+        if self.input.is_empty() { Ok(()) } else { write!(f, " <<END\n{}\nEND", self.input.trim_end()) }
+    }
+}
+
+/// Runs steps one after another, up to the first that fails.
+pub(crate) fn run_all(steps: &[Step]) -> Result<(), CommandError> {
+    steps.iter().try_for_each(|step| step.run().map(drop))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_and_output_pass() {
+        assert_eq!(Step::new("cat").with_input("hello").run().unwrap(), "hello");
+    }
+
+    #[test]
+    fn a_failure_says_what_was_run_and_what_was_said() {
+        let error = Step::new("ls /no/such/place").run().unwrap_err().to_string();
+        assert!(error.contains("`ls /no/such/place` failed") && error.contains("cannot access"), "{error}");
+        assert!(Step::new("no-such-program-anywhere").run().is_err());
+    }
+
+    #[test]
+    fn a_step_shows_itself_as_a_shell_would_take_it() {
+        assert_eq!(Step::new("tc -batch -").with_input("a\nb\n").to_string(), "tc -batch - <<END\na\nb\nEND");
+    }
+}

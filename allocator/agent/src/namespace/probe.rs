@@ -1,0 +1,104 @@
+//! What this machine can do: found out by trying.
+
+use super::{
+    MOST_VMS,
+    cgroup::{self, CgroupVersion},
+    command::{Step, run_all},
+    network::{Network, parse_rate},
+    run::Run,
+};
+use std::{error::Error, fmt, path::Path, time::Duration};
+use vibra_model::BytesPerSec;
+
+/// Why something cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Reason(String);
+
+impl Reason {
+    fn of(error: &(dyn Error + 'static)) -> Self {
+        Reason(crate::machine::chain(error))
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// A host with a VM, its bridge, its shaper and its counters were made, read back and removed.
+    pub network: Result<(), Reason>,
+    /// A control group was made and removed; the version.
+    pub cgroup: Result<CgroupVersion, Reason>,
+    /// nginx with the modules that are used; its version.
+    pub nginx: Result<String, Reason>,
+}
+
+impl Capabilities {
+    /// Whether namespace VMs can be made.
+    ///
+    /// # Errors
+    /// Every [`Reason`] why not, in one.
+    pub fn namespaces(&self) -> Result<(), Reason> {
+        let network = self.network.as_ref().err().map(|reason| format!("no namespaces: {reason}"));
+        let cgroup = self.cgroup.as_ref().err().map(|reason| format!("no control groups: {reason}"));
+        let nginx = self.nginx.as_ref().err().map(|reason| format!("no nginx: {reason}"));
+        let reasons: Vec<_> = [network, cgroup, nginx].into_iter().flatten().collect();
+        if reasons.is_empty() { Ok(()) } else { Err(Reason(reasons.join("; "))) }
+    }
+}
+
+impl fmt::Display for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.namespaces(), &self.cgroup, &self.nginx) {
+            (Ok(()), Ok(version), Ok(nginx)) => {
+                write!(f, "namespace VMs (at most {MOST_VMS}), control groups {version:?}, {nginx}")
+            }
+            (Err(reason), ..) => write!(f, "in-process VMs only: {reason}"),
+            _ => unreachable!("namespaces() names every failure"),
+        }
+    }
+}
+
+/// Tries what namespace VMs need, and removes what it made. Blocks for a fraction of a second.
+pub fn probe() -> Capabilities {
+    Capabilities {
+        network: try_network().map_err(|error| Reason::of(&*error)),
+        cgroup: try_cgroup().map_err(|error| Reason::of(&*error)),
+        nginx: try_nginx(),
+    }
+}
+
+fn try_network() -> Result<(), Box<dyn Error>> {
+    let rate = BytesPerSec(1_000_000);
+    let mut run = Run::begin()?;
+    let network = Network { run: run.number, prefix: [10, 177], queue: Duration::from_millis(500) };
+    let tried = run_all(&network.host_steps())
+        .and_then(|()| run_all(&network.vm_steps(0, Some(rate))))
+        .and_then(|()| network.show_rate_step(0).run());
+    run.remove()?;
+    match parse_rate(&tried?) {
+        Some(read) if read == rate => Ok(()),
+        other => Err(format!("tc was told {rate} and says {other:?}").into()),
+    }
+}
+
+fn try_cgroup() -> Result<CgroupVersion, Box<dyn Error>> {
+    let mount = Path::new(cgroup::MOUNT);
+    let version = cgroup::version(mount)?;
+    let mut run = Run::begin()?;
+    let tried = cgroup::open(version, mount, &format!("{}/probe", run.cgroup())).create();
+    run.remove()?;
+    tried?;
+    Ok(version)
+}
+
+fn try_nginx() -> Result<String, Reason> {
+    // nginx -V prints to the error output.
+    let shown = Step::new("sh -c").with_word("nginx -V 2>&1").run().map_err(|error| Reason::of(&error))?;
+    for needed in ["--with-http_stub_status_module", "--with-threads"] {
+        if !shown.contains(needed) {
+            return Err(Reason(format!("nginx was built without {needed}")));
+        }
+    }
+    let version = shown.lines().next().and_then(|line| line.split_once(": "));
+    Ok(version.map_or("nginx", |(_, version)| version).to_owned())
+}

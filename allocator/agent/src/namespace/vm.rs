@@ -1,0 +1,256 @@
+//! The [`Machine`] side of a namespace VM.
+
+use super::{
+    Inner,
+    cgroup::Cgroup,
+    docroot,
+    nginx::{self, Server, Site},
+    parse_demand, parse_drops, parse_rate,
+};
+use crate::{Machine, MachineError, MachineSpec, Reading};
+use async_trait::async_trait;
+use std::{error::Error, path::PathBuf, sync::Arc};
+use tokio::sync::Mutex;
+use vibra_model::{Amount, Bytes, BytesPerSec, Resource, Resources, VmId, VmState};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// One VM in a network namespace.
+pub(super) struct NamespaceVm {
+    shared: Arc<Shared>,
+    address: String,
+    life: Mutex<Life>,
+}
+
+/// What the VM's blocking work needs, wherever it runs.
+struct Shared {
+    host: Arc<Inner>,
+    id: VmId,
+    index: usize,
+    docroot: PathBuf,
+    disk: Option<String>,
+    cgroup: Box<dyn Cgroup>,
+    /// What it has at its first start; it tells which resources are managed.
+    initial: Resources,
+}
+
+struct Life {
+    /// How often it was started.
+    count: u64,
+    server: Option<Server>,
+    /// What a restart gives it.
+    has: Resources,
+    /// The network's counters at the start: they belong to the host and go on.
+    egress_before: Bytes,
+    drops_before: u64,
+}
+
+impl NamespaceVm {
+    /// A VM that does not run yet; its network is made.
+    pub(super) fn make(host: Arc<Inner>, index: usize, spec: &MachineSpec) -> Result<Self, BoxError> {
+        let docroot = host.docroot(index);
+        docroot::populate(&docroot, &host.catalogue)?;
+        host.network.vm_steps(index, spec.initial.bandwidth).iter().try_for_each(|step| step.run().map(drop))?;
+        let disk = docroot::disk_of(&docroot)?;
+        if disk.is_none() && host.settings.disk.is_some() {
+            return Err(format!("{} is on no disk whose rate can be limited", docroot.display()).into());
+        }
+        let shared = Shared {
+            id: spec.id.clone(),
+            index,
+            docroot,
+            disk,
+            cgroup: host.cgroup(index),
+            initial: spec.initial,
+            host,
+        };
+        let address = format!("{}:80", shared.host.network.vm(index));
+        let has = spec.initial;
+        let life = Life { count: 0, server: None, has, egress_before: Bytes::ZERO, drops_before: 0 };
+        Ok(NamespaceVm { shared: Arc::new(shared), address, life: Mutex::new(life) })
+    }
+
+    /// Does blocking work on the VM, off the runtime's threads.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        what: impl Into<String>,
+        work: impl FnOnce(&Shared) -> Result<T, BoxError> + Send + 'static,
+    ) -> Result<T, MachineError> {
+        let shared = self.shared.clone();
+        let done = tokio::task::spawn_blocking(move || work(&shared)).await;
+        done.map_err(BoxError::from).and_then(|done| done).map_err(|error| self.failed(what, error))
+    }
+
+    fn failed(&self, what: impl Into<String>, source: impl Into<BoxError>) -> MachineError {
+        MachineError::failed(&self.shared.id, what, source)
+    }
+
+    fn not_managed(&self, resource: Resource) -> MachineError {
+        MachineError::NotManaged { vm: self.shared.id.clone(), resource }
+    }
+}
+
+impl Shared {
+    fn site(&self) -> Site {
+        Site {
+            address: self.host.network.vm(self.index),
+            objects: docroot::objects(&self.docroot),
+            directory: self.host.vm_directory(self.index),
+        }
+    }
+
+    /// Cold caches, a fresh control group, and its limits.
+    fn prepare(&self, has: &Resources) -> Result<(), BoxError> {
+        self.cgroup.create()?;
+        docroot::forget(&self.docroot, &self.host.catalogue)?;
+        if let (Some(disk), Some(limit)) = (&self.disk, self.host.settings.disk) {
+            self.cgroup.limit_disk(disk, limit)?;
+        }
+        has.amounts().try_for_each(|amount| self.set(amount))
+    }
+
+    fn set(&self, amount: Amount) -> Result<(), BoxError> {
+        match amount {
+            Amount::Bandwidth(rate) => self.host.network.rate_step(self.index, rate).run().map(drop)?,
+            Amount::Memory(limit) => self.cgroup.set_memory(limit)?,
+            Amount::Cpu(limit) => self.cgroup.set_cpu(limit)?,
+        }
+        Ok(())
+    }
+
+    fn get(&self, resource: Resource) -> Result<Amount, BoxError> {
+        let unlimited = || format!("no limit of {resource} is in force");
+        Ok(match resource {
+            Resource::Bandwidth => Amount::Bandwidth(self.rate()?),
+            Resource::Memory => Amount::Memory(self.cgroup.memory()?.ok_or_else(unlimited)?),
+            Resource::Cpu => Amount::Cpu(self.cgroup.cpu()?.ok_or_else(unlimited)?),
+        })
+    }
+
+    fn rate(&self) -> Result<BytesPerSec, BoxError> {
+        let text = self.host.network.show_rate_step(self.index).run()?;
+        parse_rate(&text).ok_or_else(|| format!("tc shows no rate: {text:?}").into())
+    }
+
+    fn egress(&self) -> Result<Bytes, BoxError> {
+        let json = self.host.network.show_demand_step(self.index).run()?;
+        parse_demand(&json).ok_or_else(|| format!("nft shows no counter: {json:?}").into())
+    }
+
+    /// Packets dropped by the shaper; `None` where there is none.
+    fn drops(&self) -> Result<Option<u64>, BoxError> {
+        Ok(parse_drops(&self.host.network.show_queues_step().run()?, self.index))
+    }
+}
+
+#[async_trait]
+impl Machine for NamespaceVm {
+    fn id(&self) -> &VmId {
+        &self.shared.id
+    }
+
+    fn address(&self) -> &str {
+        &self.address
+    }
+
+    async fn start(&self) -> Result<(), MachineError> {
+        let mut life = self.life.lock().await;
+        if life.server.as_mut().is_some_and(Server::runs) {
+            return Ok(());
+        }
+        life.server = None;
+        let has = life.has;
+        let prepare = move |vm: &Shared| {
+            vm.prepare(&has)?;
+            Ok((vm.egress()?, vm.drops()?.unwrap_or(0)))
+        };
+        (life.egress_before, life.drops_before) = self.blocking("make its control group", prepare).await?;
+        let namespace = self.shared.host.network.vm_namespace(self.shared.index);
+        let server = Server::start(self.shared.site(), &namespace, &self.shared.cgroup.directories()).await;
+        life.server = Some(server.map_err(|error| self.failed("start nginx", error))?);
+        life.count += 1;
+        Ok(())
+    }
+
+    async fn stop(&self) -> Result<(), MachineError> {
+        let mut life = self.life.lock().await;
+        match life.server.take() {
+            Some(server) => server.stop().await.map_err(|error| self.failed("stop nginx", error)),
+            None => Ok(()),
+        }
+    }
+
+    async fn state(&self) -> VmState {
+        let mut life = self.life.lock().await;
+        let runs = life.server.as_mut().is_some_and(Server::runs);
+        if runs { VmState::Up } else { VmState::Down }
+    }
+
+    async fn set(&self, amount: Amount) -> Result<Amount, MachineError> {
+        let resource = amount.resource();
+        if self.shared.initial.get(resource).is_none() {
+            return Err(self.not_managed(resource));
+        }
+        let mut life = self.life.lock().await;
+        let what = format!("set its {resource} to {amount}");
+        let work = move |vm: &Shared| {
+            vm.set(amount)?;
+            vm.get(resource)
+        };
+        let actual = self.blocking(what, work).await?;
+        life.has.set(amount);
+        Ok(actual)
+    }
+
+    async fn allocation(&self) -> Result<Resources, MachineError> {
+        let work = |vm: &Shared| {
+            let mut actual = Resources::NONE;
+            for managed in vm.initial.amounts() {
+                actual.set(vm.get(managed.resource())?);
+            }
+            Ok(actual)
+        };
+        self.blocking("read its allocation", work).await
+    }
+
+    async fn read(&self) -> Result<Reading, MachineError> {
+        let (life, egress_before, drops_before, socket) = {
+            let life = self.life.lock().await;
+            let Some(server) = &life.server else {
+                return Err(self.failed("read its sensors", "it does not run"));
+            };
+            (life.count, life.egress_before, life.drops_before, server.status_socket())
+        };
+        let status = nginx::status(&socket).await;
+        let mut reading = self.blocking("read its sensors", |vm| Ok(vm.sense())).await?;
+        reading.life = life;
+        reading.egress = reading.egress.map(|egress| egress.saturating_sub(egress_before));
+        reading.drops = reading.drops.map(|drops| drops.saturating_sub(drops_before));
+        if let Ok(status) = status.inspect_err(|error| tracing::warn!(vm = %self.shared.id, %error, "no status")) {
+            reading.requests = Some(status.requests);
+            reading.in_flight = Some(status.in_flight);
+        }
+        Ok(reading)
+    }
+}
+
+impl Shared {
+    /// What the host's sensors say; one that fails says nothing.
+    fn sense(&self) -> Reading {
+        Reading {
+            egress: self.told("egress", self.egress()),
+            cpu_time: self.told("CPU time", self.cgroup.cpu_time().map_err(BoxError::from)),
+            memory_in_use: self.told("memory in use", self.cgroup.memory_in_use().map_err(BoxError::from)),
+            drops: self.told("drops", self.drops()).flatten(),
+            disk_blocks: self.disk.as_ref().and_then(|disk| {
+                let read = self.cgroup.disk_read(disk).map_err(BoxError::from);
+                self.told("disk reads", read).map(|bytes| bytes.0 / 512)
+            }),
+            ..Reading::default()
+        }
+    }
+
+    fn told<T>(&self, sensor: &str, reading: Result<T, BoxError>) -> Option<T> {
+        reading.inspect_err(|error| tracing::warn!(vm = %self.id, sensor, %error, "a sensor says nothing")).ok()
+    }
+}
