@@ -1,6 +1,7 @@
 //! Ranked servers, and the loads that rank them.
 
 use smallvec::SmallVec;
+use vibra_model::Timestamp;
 
 /// Server indexes, the best first, no index twice, all of them serving. On the stack up to 8.
 pub type Candidates = SmallVec<[usize; INLINE]>;
@@ -44,6 +45,15 @@ impl Loads for Idle {
     fn active(&self, _: usize) -> u32 {
         0
     }
+}
+
+/// What a pick goes by, besides table and state.
+#[derive(Debug)]
+pub(crate) struct Request<'a, L: ?Sized> {
+    /// The object name.
+    pub(crate) name: &'a str,
+    pub(crate) loads: &'a L,
+    pub(crate) now: Timestamp,
 }
 
 /// Ranks `subset` by active requests, ties in the order they stand in. Each load is read once: it may change meanwhile.

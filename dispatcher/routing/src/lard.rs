@@ -6,7 +6,7 @@
 //! evenly; among the members of a server set, the least loaded is the first and the most loaded the last of equals.
 
 use crate::{
-    candidates::{Loads, best},
+    candidates::{Loads, Request, best},
     circle::Circle,
     cluster::Server,
     roster::{Roster, Ticket},
@@ -40,22 +40,26 @@ type Members = SmallVec<[usize; 2]>;
 
 /// The servers of one object: the paper's `serverSet[target]`, and for LARD `server[target]`.
 #[derive(Debug, Clone)]
-pub(crate) struct ServerSet {
+struct ServerSet {
     members: SmallVec<[Ticket; 2]>,
     /// When a member was last added or removed.
     last_mod: Timestamp,
 }
 
 /// What a decision goes by.
-pub(crate) struct View<'a, L: ?Sized> {
-    pub(crate) roster: &'a Roster,
+struct View<'a, L: ?Sized> {
+    roster: &'a Roster,
     /// The serving servers, in the order of ties.
-    pub(crate) order: &'a [u32],
-    pub(crate) loads: &'a L,
-    pub(crate) now: Timestamp,
+    order: &'a [u32],
+    loads: &'a L,
+    now: Timestamp,
 }
 
-impl<L: Loads + ?Sized> View<'_, L> {
+impl<'a, L: Loads + ?Sized> View<'a, L> {
+    fn new(roster: &'a Roster, order: &'a [u32], request: &Request<'a, L>) -> Self {
+        View { roster, order, loads: request.loads, now: request.now }
+    }
+
     fn least_loaded(&self) -> Option<usize> {
         best(self.order.iter().map(|&server| server as usize), 1, |server| self.loads.active(server)).first().copied()
     }
@@ -89,7 +93,7 @@ impl Lard {
     }
 
     /// Decides for an object of which `known` is remembered; `None` if no server serves.
-    pub(crate) fn decide(&self, known: Option<&ServerSet>, view: &View<'_, impl Loads + ?Sized>) -> Option<Decision> {
+    fn decide(&self, known: Option<&ServerSet>, view: &View<'_, impl Loads + ?Sized>) -> Option<Decision> {
         let remembered = known.map_or(&[][..], |set| &set.members);
         let members: Members = remembered.iter().filter_map(|&member| view.roster.index(member)).collect();
         match (known, self.variant) {
@@ -196,13 +200,11 @@ impl History {
     pub(crate) fn pick(
         &mut self,
         lard: &Lard,
-        name: &str,
         circle: &Circle,
-        (loads, now): (&(impl Loads + ?Sized), Timestamp),
+        request: &Request<'_, impl Loads + ?Sized>,
     ) -> Option<Decision> {
-        let object = xxh3_64(name.as_bytes());
-        let order = self.turn.order(circle, circle.servers());
-        let view = View { roster: &self.roster, order, loads, now };
+        let object = xxh3_64(request.name.as_bytes());
+        let view = View::new(&self.roster, self.turn.order(circle, circle.servers()), request);
         let mut decision = lard.decide(self.sets.get(&object), &view)?;
         if let Some(set) = decision.changed.take() {
             self.sets.put(object, set);
@@ -217,13 +219,11 @@ impl History {
     pub(crate) fn look(
         &self,
         lard: &Lard,
-        name: &str,
         circle: &Circle,
-        (loads, now): (&(impl Loads + ?Sized), Timestamp),
+        request: &Request<'_, impl Loads + ?Sized>,
     ) -> Option<Decision> {
-        let order = self.turn.order(circle, circle.servers());
-        let view = View { roster: &self.roster, order, loads, now };
-        lard.decide(self.sets.peek(&xxh3_64(name.as_bytes())), &view)
+        let view = View::new(&self.roster, self.turn.order(circle, circle.servers()), request);
+        lard.decide(self.sets.peek(&xxh3_64(request.name.as_bytes())), &view)
     }
 }
 

@@ -34,8 +34,9 @@ impl Scene {
 
     /// Requests `name`: the server's index and how it was found.
     fn pick(&mut self, name: &str) -> (usize, Step) {
-        let looked = self.history.look(&self.lard, name, &self.circle, (&self.loads, self.now)).unwrap();
-        let picked = self.history.pick(&self.lard, name, &self.circle, (&self.loads, self.now)).unwrap();
+        let request = Request { name, loads: &self.loads, now: self.now };
+        let looked = self.history.look(&self.lard, &self.circle, &request).unwrap();
+        let picked = self.history.pick(&self.lard, &self.circle, &request).unwrap();
         assert_eq!((looked.server, looked.step), (picked.server, picked.step));
         (picked.server, picked.step)
     }
@@ -205,7 +206,8 @@ fn nobody_serves_nobody_is_chosen() {
     let mut scene = Scene::new(Variant::Replicated, 1);
     scene.pick("/a");
     scene.state(0, VmState::Down);
-    assert!(scene.history.pick(&scene.lard, "/a", &scene.circle, (&scene.loads, scene.now)).is_none());
+    let request = Request { name: "/a", loads: &scene.loads, now: scene.now };
+    assert!(scene.history.pick(&scene.lard, &scene.circle, &request).is_none());
     assert_eq!(scene.lard.limit(0), None);
 }
 

@@ -12,7 +12,8 @@ use vibra_model::VmId;
 /// The mutable memory of the algorithms that have one, such as whose turn it is or which server has served an object.
 ///
 /// It outlives tables: at the first pick from another table it is carried over by server name. Whether the threads
-/// of a dispatcher must share one, [`Table::shares_state`] says.
+/// of a dispatcher must share one, [`Table::shares_state`] says. Carrying over costs time in proportion to N (and to
+/// the number of slots), so those who share a state should change tables together, not in turns.
 #[derive(Debug, Clone, Default)]
 pub struct PickState {
     /// The mark of the table that `memory` is for; `None` before the first.

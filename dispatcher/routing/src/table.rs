@@ -1,7 +1,7 @@
 //! The routing table: built once for every change of the cluster, then only read.
 
 use crate::{
-    candidates::{Candidates, Loads, rank},
+    candidates::{Candidates, Loads, Request, rank},
     circle::Circle,
     cluster::Cluster,
     digest::digest,
@@ -98,7 +98,7 @@ impl Table {
             Method::Bounded(bounded) => bounded.choose(self.hash(name), self.single(), &self.circle, loads),
             _ => {
                 state.adapt(self);
-                self.pick_and_note(&mut state.memory, name, loads, now)
+                self.pick_and_note(&mut state.memory, &Request { name, loads, now })
             }
         }
     }
@@ -108,14 +108,8 @@ impl Table {
         self.ranked(hashed.preferred(self.hash(name), self.shared(), &self.circle), loads)
     }
 
-    fn pick_and_note(
-        &self,
-        memory: &mut Memory,
-        name: &str,
-        loads: &(impl Loads + ?Sized),
-        now: Timestamp,
-    ) -> Candidates {
-        let circle = &self.circle;
+    fn pick_and_note(&self, memory: &mut Memory, request: &Request<'_, impl Loads + ?Sized>) -> Candidates {
+        let (circle, loads) = (&self.circle, request.loads);
         match (&self.method, memory) {
             (Method::InTurn(rule), Memory::Turn(turn)) => {
                 let candidates = rule.choose(turn, circle, self.single(), loads);
@@ -129,14 +123,12 @@ impl Table {
             }
             (Method::Slots, Memory::Slots(map)) => {
                 let interval = Duration::from_millis(self.settings.slots.interval_ms);
-                map.tick(interval, now, &self.cluster.servers, circle);
-                let slot = map.slot(self.hash(name));
+                map.tick(interval, request.now, &self.cluster.servers, circle);
+                let slot = map.slot(self.hash(request.name));
                 map.count(slot);
                 self.ranked(indexes(map.preferred(slot, circle, self.shared())), loads)
             }
-            (Method::Lard(lard), Memory::History(history)) => {
-                self.decided(history.pick(lard, name, circle, (loads, now)))
-            }
+            (Method::Lard(lard), Memory::History(history)) => self.decided(history.pick(lard, circle, request)),
             _ => unreachable!("the state was carried over to this table, so its memory is the algorithm's"),
         }
     }

@@ -1,7 +1,7 @@
 //! The reasons of each algorithm.
 
 use crate::{
-    candidates::{Candidates, Loads},
+    candidates::{Candidates, Loads, Request},
     digest::state_name,
     explain::{Explanation, Judged},
     lard::Step,
@@ -36,7 +36,7 @@ struct Outcome {
 impl Table {
     /// What [`pick`](Table::pick) would do now, and why. It changes nothing.
     pub fn explain(&self, state: &PickState, name: &str, loads: &(impl Loads + ?Sized), now: Timestamp) -> Explanation {
-        let outcome = self.outcome(state, name, loads, now);
+        let outcome = self.outcome(state, &Request { name, loads, now });
         let judged = |index: usize| Judged {
             server: self.names[index].clone(),
             index,
@@ -59,17 +59,17 @@ impl Table {
         }
     }
 
-    fn outcome(&self, state: &PickState, name: &str, loads: &(impl Loads + ?Sized), now: Timestamp) -> Outcome {
+    fn outcome(&self, state: &PickState, request: &Request<'_, impl Loads + ?Sized>) -> Outcome {
         let state = state.adapted(self);
         if let (Method::Lard(lard), Memory::History(history)) = (&self.method, &state.memory) {
             // Only looked at: a history may be too large to be copied.
-            let decision = history.look(lard, name, &self.circle, (loads, now));
+            let decision = history.look(lard, &self.circle, request);
             let (how, words) = lard_reasons(decision.as_ref().map(|decision| decision.step));
             return Outcome { candidates: self.decided(decision), subset: Candidates::new(), how, words };
         }
         let mut copy = state.into_owned();
-        let candidates = self.pick(&mut copy, name, loads, now);
-        let hash = self.hash(name);
+        let candidates = self.pick(&mut copy, request.name, request.loads, request.now);
+        let hash = self.hash(request.name);
         Outcome { candidates, subset: self.subset(hash, &copy.memory), how: self.how(hash, &copy), words: self.words() }
     }
 
