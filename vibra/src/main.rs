@@ -4,6 +4,7 @@ mod bench;
 mod cli;
 mod commands;
 mod config;
+mod demo;
 mod exit;
 mod parts;
 mod progress;
@@ -35,6 +36,7 @@ fn run(command: Command) -> Outcome {
         Command::Replay(args) => commands::replay::run(&args),
         Command::Trace(command) => commands::trace::run(command),
         Command::Bench(cli::Bench::Proxy(args)) => bench::proxy::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Dispatcher(args) => commands::dispatcher::run(&args),
         _ => todo!(),
     }
