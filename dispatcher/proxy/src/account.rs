@@ -81,7 +81,7 @@ impl Drop for Account {
     fn drop(&mut self) {
         self.pool.server.leave();
         if self.progress != Progress::Ended {
-            self.pool.tally.failed(Failure::Client);
+            self.failed(if self.client.is_starved() { Failure::Broken } else { Failure::Client });
         }
     }
 }

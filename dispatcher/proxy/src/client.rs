@@ -130,6 +130,11 @@ impl Client {
         }
     }
 
+    /// Whether the rest of a response has not come in time, although the client takes what comes.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.phase.get() == Phase::Relay && self.overdue.get() && !self.blocked.get()
+    }
+
     /// Whether a response has not wholly gone out.
     fn is_mid_response(&self) -> bool {
         self.blocked.get() || matches!(self.phase.get(), Phase::Response | Phase::Relay)

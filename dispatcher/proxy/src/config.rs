@@ -47,7 +47,8 @@ impl Config {
 pub struct StaticServer {
     /// Its name; unique in the list.
     pub name: VmId,
-    /// Where it serves HTTP: `host:port`, with a name or an IP address as host.
+    /// Where it serves HTTP: `host:port`, with a name or an IP address as host. A name is looked up until it is found,
+    /// and then no more.
     pub address: String,
     /// Its share under weighted algorithms; at least 1.
     pub weight: u32,
@@ -131,7 +132,8 @@ impl Default for PassiveCheck {
     }
 }
 
-/// How long is waited for what. All but `connect` are kept to within one [`Timeouts::tick`].
+/// How long is waited for what, at most a day. All but `connect` are kept to within one [`Timeouts::tick`], and
+/// `server_idle` to within a second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// For a connection to a server; then the next candidate is tried. Default: 1 s.

@@ -300,7 +300,7 @@ pub(crate) async fn run(mut control: Control, shared: Arc<Shared>, mut stop: wat
             Some(news) = news.recv() => control.learn(news, &shared),
             () = shared.alarm.notified() => control.eject(&shared),
             () = at(returns) => true,
-            _ = stop.wait_for(|stop| *stop != Stop::Run) => return,
+            _ = stop.wait_for(Option::is_some) => return,
         };
         if changed {
             control.publish(&shared);

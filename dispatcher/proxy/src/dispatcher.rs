@@ -23,6 +23,8 @@ use vibra_routing::PickState;
 const BACKLOG: i32 = 1024;
 /// How many threads a dispatcher may have.
 const MOST_THREADS: usize = 1024;
+/// The longest time that may be configured.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An HTTP load balancer. [`start`](Dispatcher::start) makes one.
 #[derive(Debug)]
@@ -46,23 +48,8 @@ pub(crate) struct Shared {
     pub(crate) link: watch::Sender<DirectoryLink>,
 }
 
-/// Whether threads go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// They do.
-    Run,
-    /// They stop; requests may take so long to end.
-    Within(Duration),
-}
-
-impl Stop {
-    pub(crate) fn grace(self) -> Duration {
-        match self {
-            Stop::Run => Duration::MAX,
-            Stop::Within(grace) => grace,
-        }
-    }
-}
+/// How long requests may take to end once the threads are to stop; `None` while they go on.
+pub(crate) type Stop = Option<Duration>;
 
 impl Dispatcher {
     /// Binds the addresses and starts the threads. They have runtimes of their own, so this may be called from any
@@ -95,7 +82,7 @@ impl Dispatcher {
         });
         control.publish(&shared);
 
-        let (stop, stopped) = watch::channel(Stop::Run);
+        let (stop, stopped) = watch::channel(None);
         let (done, ended) = mpsc::unbounded_channel();
         let handle = Handle { shared: shared.clone(), addresses, admin: admin_address, stop, ended };
         for (number, listeners) in listeners.into_iter().enumerate() {
@@ -160,7 +147,7 @@ impl Handle {
     /// Stops: accepts no more connections, lets requests that are under way end for at most `grace`, and cuts off the
     /// rest. Returns how many connections were cut off.
     pub async fn shutdown(mut self, grace: Duration) -> usize {
-        self.stop.send_replace(Stop::Within(grace));
+        self.stop.send_replace(Some(grace));
         let mut cut = 0;
         while let Some(connections) = self.ended.recv().await {
             cut += connections;
@@ -182,8 +169,8 @@ fn check(config: &Config) -> Result<(), StartError> {
         return invalid("timeouts.tick", "use 1 ms or more");
     }
     let waits = [timeouts.connect, timeouts.response, timeouts.stall, timeouts.header, timeouts.client_idle];
-    if waits.iter().any(Duration::is_zero) {
-        return invalid("timeouts", "each must be more than 0");
+    if waits.into_iter().any(is_odd) || timeouts.server_idle > LONGEST {
+        return invalid("timeouts", "each must be more than 0 and at most a day");
     }
     if limits.buffer < 8192 {
         return invalid("limits.buffer", "use 8192 bytes or more");
@@ -194,17 +181,25 @@ fn check(config: &Config) -> Result<(), StartError> {
     if health.passive.failures == 0 {
         return invalid("health.passive.failures", "use 1 or more");
     }
+    if [health.passive.first, health.passive.longest].into_iter().any(is_odd) {
+        return invalid("health.passive", "first and longest must be more than 0 and at most a day");
+    }
     let Some(active) = &health.active else { return Ok(()) };
     if active.rise == 0 || active.fall == 0 {
         return invalid("health.active", "rise and fall must be 1 or more");
     }
-    if active.interval.is_zero() || active.timeout.is_zero() {
-        return invalid("health.active", "interval and timeout must be more than 0");
+    if is_odd(active.interval) || is_odd(active.timeout) {
+        return invalid("health.active", "interval and timeout must be more than 0 and at most a day");
     }
     if active.path.as_ref().is_some_and(|path| !path.starts_with('/') || path.parse::<http::Uri>().is_err()) {
         return invalid("health.active.path", "use a path that begins with '/'");
     }
     Ok(())
+}
+
+/// Whether a time is none that anybody means to wait.
+fn is_odd(wait: Duration) -> bool {
+    wait.is_zero() || wait > LONGEST
 }
 
 /// Whether several sockets listen at one address.

@@ -111,6 +111,10 @@ async fn attempt(
         };
         request = match (error, spare) {
             (ExchangeError::Unsent(unsent), _) if carrier.is_reused() => *unsent,
+            (ExchangeError::Unsent(unsent), _) => {
+                account.failed(Failure::Closed);
+                return Err(Attempt::NotConnected(unsent));
+            }
             (ExchangeError::Closed, Some(spare)) => spare,
             (error, _) => return Err(Attempt::Failed(give_up(&mut account, &error))),
         };

@@ -14,11 +14,14 @@ use std::{collections::HashMap, io, net::SocketAddr, rc::Rc, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use vibra_routing::{Candidates, PickState};
 
 /// How long to wait before accepting again after the system refused, as it does when out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often unused connections are looked at, unless they are kept for less.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// What the tasks of one thread share. Nothing here is locked: only one of them runs at a time.
 pub(crate) struct Worker {
@@ -122,14 +125,14 @@ impl Worker {
         let accepting: Vec<_> =
             listeners.into_iter().map(|listener| spawn_local(self.clone().accept(listener))).collect();
         // A dispatcher whose handle is gone stops at once.
-        let grace = stop.wait_for(|stop| *stop != Stop::Run).await.map_or(Duration::ZERO, |stop| stop.grace());
+        let grace = stop.wait_for(Option::is_some).await.map_or(None, |stop| *stop).unwrap_or_default();
         for task in accepting {
             task.abort();
         }
-        self.drain(Instant::now() + grace).await
+        self.drain(grace).await
     }
 
-    async fn drain(&self, deadline: Instant) -> usize {
+    async fn drain(&self, grace: Duration) -> usize {
         self.draining.set(true);
         for client in self.clients.borrow().values() {
             client.wake();
@@ -139,7 +142,7 @@ impl Worker {
                 self.left.notified().await;
             }
         };
-        match timeout_at(deadline, gone).await {
+        match timeout(grace, gone).await {
             Ok(()) => 0,
             Err(_) => self.clients.borrow().len(),
         }
@@ -179,14 +182,20 @@ impl Worker {
     async fn keep_time(self: Rc<Self>) {
         let mut ticks = interval(self.timeouts().tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let idle = self.timeouts().server_idle;
+        let mut swept = self.clock.now();
         loop {
             ticks.tick().await;
             self.clock.advance();
             for client in self.clients.borrow().values() {
                 client.check(self.timeouts());
             }
-            for pool in &self.view().pools {
-                pool.sweep(self.clock.now(), self.timeouts().server_idle);
+            // Lets go of the pools of servers that have left, even where no request comes.
+            let view = self.view();
+            let now = self.clock.now();
+            if now.since(swept) >= idle.min(SWEEP) {
+                swept = now;
+                view.pools.iter().for_each(|pool| pool.sweep(now, idle));
             }
         }
     }

@@ -173,6 +173,7 @@ fn a_body_that_comes_to_a_halt_breaks_the_clients_connection() {
     client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(client.head().unwrap().status(), 200);
     assert_eq!(client.rest().1.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    wait_for("it counts as the server's fault", || dispatcher.status().servers[0].failures["broken"] == 1);
     assert_not_poisoned(&dispatcher);
 }
 

@@ -69,6 +69,8 @@ fn bad_numbers_are_refused_with_their_names() {
     assert_eq!(named(|config| config.threads = 0), "threads");
     assert_eq!(named(|config| config.timeouts.tick = Duration::ZERO), "timeouts.tick");
     assert_eq!(named(|config| config.timeouts.connect = Duration::ZERO), "timeouts");
+    assert_eq!(named(|config| config.timeouts.stall = Duration::MAX), "timeouts");
+    assert_eq!(named(|config| config.health.passive.longest = Duration::MAX), "health.passive");
     assert_eq!(named(|config| config.limits.buffer = 100), "limits.buffer");
     assert_eq!(named(|config| config.limits.attempts = 0), "limits");
     assert_eq!(named(|config| config.health.passive.failures = 0), "health.passive.failures");
