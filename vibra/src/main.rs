@@ -38,6 +38,10 @@ fn run(command: Command) -> Outcome {
         Command::Bench(cli::Bench::Proxy(args)) => bench::proxy::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Dispatcher(args) => commands::dispatcher::run(&args),
+        Command::Up(args) => commands::up::up(&args.config),
+        Command::Directory(args) => commands::up::directory(&args.config),
+        Command::Allocator(args) => commands::up::allocator(&args.config),
+        Command::Agent(args) => commands::up::agent(&args),
         _ => todo!(),
     }
 }

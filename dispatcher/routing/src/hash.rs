@@ -33,7 +33,8 @@ impl HashKind {
     /// The hash of an object name as a whole number.
     ///
     /// - `charsum`: the sum of the character codes (section 3.1), which are the bytes of the name;
-    /// - `md5`, `sha1`: the first 8 bytes of the digest, the first byte the most significant;
+    /// - `md5`, `sha1`: the last 8 bytes of the digest, the last byte the least significant, so that for N a power of
+    ///   two the sub-namespace is that of the whole digest as a number, which is what agrees with Table 3.1;
     /// - `xxh3`: XXH3_64bits without seed or secret, as its specification gives it.
     ///
     /// ```
@@ -45,8 +46,8 @@ impl HashKind {
     pub fn of(self, name: &str) -> u64 {
         match self {
             HashKind::Charsum => charsum(name.as_bytes()),
-            HashKind::Md5 => leading(&Md5::digest(name)),
-            HashKind::Sha1 => leading(&Sha1::digest(name)),
+            HashKind::Md5 => trailing(&Md5::digest(name)),
+            HashKind::Sha1 => trailing(&Sha1::digest(name)),
             HashKind::Xxh3 => xxh3_64(name.as_bytes()),
         }
     }
@@ -58,8 +59,8 @@ fn charsum(name: &[u8]) -> u64 {
     name.chunks(1 << 16).map(|chunk| u64::from(chunk.iter().map(|&c| u32::from(c)).sum::<u32>())).sum()
 }
 
-fn leading(digest: &[u8]) -> u64 {
-    digest.iter().take(8).fold(0, |value, &byte| value << 8 | u64::from(byte))
+fn trailing(digest: &[u8]) -> u64 {
+    digest[digest.len() - 8..].iter().fold(0, |value, &byte| value << 8 | u64::from(byte))
 }
 
 /// Spreads a hash over all 64 bits, one to one (the finaliser of MurmurHash3). Charsum needs it where a place on a
@@ -99,9 +100,9 @@ mod tests {
     fn hashes_are_the_published_ones() {
         assert_eq!(HashKind::Charsum.of("/ab"), 47 + 97 + 98);
         assert_eq!(HashKind::Charsum.of(&"z".repeat(1_000_000)), 122 * 1_000_000);
-        // RFC 1321 and FIPS 180: the digests of "abc" begin with these bytes.
-        assert_eq!(HashKind::Md5.of("abc"), 0x9001_5098_3cd2_4fb0);
-        assert_eq!(HashKind::Sha1.of("abc"), 0xa999_3e36_4706_816a);
+        // RFC 1321 and FIPS 180: the digests of "abc" end with these bytes.
+        assert_eq!(HashKind::Md5.of("abc"), 0xd696_3f7d_28e1_7f72);
+        assert_eq!(HashKind::Sha1.of("abc"), 0x7850_c26c_9cd0_d89d);
         // XXH3_64bits of the empty input, from the specification's reference implementation.
         assert_eq!(HashKind::Xxh3.of(""), 0x2d06_8005_38d3_94c2);
     }

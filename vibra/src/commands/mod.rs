@@ -5,3 +5,4 @@ pub(crate) mod dispatcher;
 pub(crate) mod explain;
 pub(crate) mod replay;
 pub(crate) mod trace;
+pub(crate) mod up;

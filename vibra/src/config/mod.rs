@@ -71,8 +71,8 @@ pub(crate) struct Directory {
     pub(crate) authority: String,
     /// The database; `None` keeps everything in memory.
     pub(crate) path: Option<PathBuf>,
-    /// The token that this process uses as a client.
-    pub(crate) token_file: Option<PathBuf>,
+    /// The token that this process uses as a client; without `tokens`, the only one there is.
+    pub(crate) token_file: PathBuf,
     pub(crate) silence: Option<Duration>,
     /// Whose token is in which file.
     pub(crate) tokens: Vec<(Role, PathBuf)>,

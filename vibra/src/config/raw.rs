@@ -137,7 +137,7 @@ pub(super) struct Host {
     pub(super) capacity: Amounts,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum VmKind {
     InProcess,

@@ -210,14 +210,12 @@ fn directory(source: &Source<'_>, raw: &Spanned<raw::Directory>, tokens: &[Spann
         }
     };
     let tokens = tokens.iter().map(|t| token(source, t)).collect::<Fault<_>>()?;
-    Ok(Directory {
-        listen: raw.listen,
-        authority,
-        path,
-        token_file: raw.token_file.as_ref().map(|p| beside(source, p)),
-        silence: raw.silence,
-        tokens,
-    })
+    let token_file = match (&raw.token_file, &path) {
+        (Some(file), _) => beside(source, file),
+        (None, Some(path)) => path.with_added_extension("token"),
+        (None, None) => beside(source, &PathBuf::from("directory.token")),
+    };
+    Ok(Directory { listen: raw.listen, authority, path, token_file, silence: raw.silence, tokens })
 }
 
 /// A path that starts from the folder of the configuration, as far as it is relative.

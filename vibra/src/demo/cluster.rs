@@ -1,8 +1,9 @@
 //! The demo's VMs: network namespaces with nginx where this machine lets us make them, else in this process.
 
+use crate::parts::host;
 use anyhow::Context;
 use std::sync::Arc;
-use vibra_agent::{Catalogue, InProcessHost, Machine, MachineSpec, OriginSettings};
+use vibra_agent::{InProcessHost, Machine, MachineSpec, NamespaceHost, NamespaceSettings, OriginSettings, probe};
 use vibra_model::{Amount, Bytes, BytesPerSec, Resources, VmId};
 use vibra_trace::Trace;
 
@@ -14,31 +15,46 @@ pub(super) const MEMORY: Bytes = Bytes(48 << 20);
 /// Four VMs that serve the objects of a trace.
 pub(super) struct Cluster {
     vms: Vms,
-    /// Why these VMs are what they are.
+    /// What the VMs are, and why.
     description: String,
 }
 
 enum Vms {
     InProcess(InProcessHost),
+    Namespaces(NamespaceHost),
 }
 
 impl Cluster {
-    /// Makes the VMs.
+    /// Makes the VMs: in namespaces where this machine can and it is not forbidden, else in this process.
     ///
     /// # Errors
     /// If they do not start.
     pub(super) async fn start(in_process: bool, trace: &Trace) -> anyhow::Result<Cluster> {
-        let objects = trace.objects.iter().map(|(_, object)| (object.target(), Bytes(object.size)));
-        let catalogue = Arc::new(Catalogue::new(objects).context("the trace's objects")?);
-        let description = "in-process servers (asked for)".to_owned();
-        let host = InProcessHost::start(OriginSettings::default(), catalogue, specs()).await?;
-        Ok(Cluster { vms: Vms::InProcess(host), description })
+        let catalogue = Arc::new(host::catalogue(&trace.objects)?);
+        let able = if in_process {
+            Err("as asked for".to_owned())
+        } else {
+            tokio::task::spawn_blocking(probe).await?.namespaces().map_err(|reason| reason.to_string())
+        };
+        match able {
+            Ok(()) => {
+                let vms = NamespaceHost::start(NamespaceSettings::default(), catalogue, specs()).await?;
+                let description = "network namespaces, each with nginx, an HTB class and a memory cgroup".to_owned();
+                Ok(Cluster { vms: Vms::Namespaces(vms), description })
+            }
+            Err(why) => {
+                let vms = InProcessHost::start(OriginSettings::default(), catalogue, specs()).await?;
+                let description = format!("servers in this process ({why})");
+                Ok(Cluster { vms: Vms::InProcess(vms), description })
+            }
+        }
     }
 
     /// What the VMs are, for the result.
     pub(super) fn kind(&self) -> &'static str {
         match &self.vms {
             Vms::InProcess(_) => "in-process",
+            Vms::Namespaces(_) => "namespaces",
         }
     }
 
@@ -51,6 +67,7 @@ impl Cluster {
     pub(super) fn machines(&self) -> &[Arc<dyn Machine>] {
         match &self.vms {
             Vms::InProcess(host) => host.machines(),
+            Vms::Namespaces(host) => host.machines(),
         }
     }
 
@@ -75,13 +92,18 @@ impl Cluster {
         Some(sum)
     }
 
-    /// Ends the VMs.
+    /// Ends the VMs and removes what was made for them.
     ///
     /// # Errors
-    /// If one of them could not be ended.
-    pub(super) async fn stop(&self) -> anyhow::Result<()> {
-        for machine in self.machines() {
-            machine.stop().await?;
+    /// If something of them could not be ended or removed.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        match self.vms {
+            Vms::InProcess(host) => {
+                for machine in host.machines() {
+                    machine.stop().await?;
+                }
+            }
+            Vms::Namespaces(host) => host.stop().await?,
         }
         Ok(())
     }

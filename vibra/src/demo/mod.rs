@@ -78,9 +78,10 @@ async fn all(args: &cli::Demo, trace: &Trace) -> anyhow::Result<(Vec<DemoRow>, D
         rows.push(run::measure(&cluster, *variant, trace, args.seed, &bar).await?);
     }
     bar.finish_and_clear();
+    let kind = cluster.kind();
     cluster.stop().await?;
     let less = rows.pop().ok_or_else(|| anyhow::anyhow!("no variant was measured"))?;
-    Ok((rows, less, cluster.kind()))
+    Ok((rows, less, kind))
 }
 
 fn setup(args: &cli::Demo, trace: &Trace, kind: &'static str, less: DemoRow) -> Setup {

@@ -5,19 +5,35 @@ use super::{
     cluster::{Cluster, MEMORY, VMS, initial},
     variants::Variant,
 };
+use crate::parts;
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use std::{sync::Arc, time::Duration};
-use vibra_agent::Agent;
-use vibra_client::{Directory, follow};
-use vibra_model::{
-    Bytes, BytesPerSec, Command, Customer, CustomerId, HostSpec, Resources, Snapshot, VmSpec, VmState,
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
 };
+use tokio::{sync::watch, task::JoinHandle};
+use vibra_agent::Agent;
+use vibra_client::{Directory, HttpDirectory, follow};
+use vibra_daemon::{Allocator, Core, Log};
+use vibra_model::{
+    Bytes, BytesPerSec, Command, Customer, CustomerId, HostSpec, Resource, Resources, Role, Snapshot, VmSpec, VmState,
+};
+use vibra_policy::{Composition, Policies};
 use vibra_proxy::{Config, Dispatcher, Handle, Source};
 use vibra_replay::{Mode, Options, Spread, Summary, replay};
 use vibra_report::DemoRow;
 use vibra_routing::{HashKind, Settings};
+use vibra_server::{Server, Tokens};
+use vibra_store::MemoryStore;
 use vibra_trace::Trace;
+
+/// A free port on loopback.
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// The host of all VMs.
+const HOST: &str = "h1";
 
 /// The least bandwidth that a VM ever has.
 const FLOOR: BytesPerSec = BytesPerSec(100_000);
@@ -42,7 +58,7 @@ pub(super) async fn measure(
     let summary = replayed(&system.dispatcher, trace, seed, bar).await?;
     let after = cluster.disk_blocks().await;
     let disk_blocks = before.zip(after).map(|(before, after)| after.saturating_sub(before));
-    let moved = system.stop().await;
+    let moved = system.stop().await?;
     Ok(row(variant, &summary, disk_blocks, moved))
 }
 
@@ -75,42 +91,71 @@ fn row(variant: Variant, summary: &Summary, disk_blocks: Option<u64>, moved: u64
     }
 }
 
-/// The parts of a running Vibra.
+/// The parts of a running Vibra, the dispatcher's and the agent's as `vibra up` would run them.
 struct System {
+    server: vibra_server::Handle,
     dispatcher: Handle,
-    agent: tokio::task::JoinHandle<()>,
-    stop: tokio::sync::watch::Sender<bool>,
+    agent: JoinHandle<()>,
+    allocator: JoinHandle<Core>,
+    log: Log,
+    stop: watch::Sender<bool>,
 }
 
 impl System {
     async fn start(cluster: &Cluster, variant: Variant) -> anyhow::Result<System> {
         let customer: CustomerId = "demo".parse()?;
-        let directory: Arc<dyn Directory> = Arc::new(vibra_client::FakeDirectory::new());
+        let (server, directory) = directory().await?;
         register(&*directory, cluster, &customer, variant).await?;
-        let (stop, stopped) = tokio::sync::watch::channel(false);
-        let agent = Agent::new("h1".parse()?, cluster.machines().to_vec(), directory.clone());
-        let mut agent_stop = stopped.clone();
-        let agent = tokio::spawn(agent.run(async move { drop(agent_stop.wait_for(|stop| *stop).await) }));
+        let (stop, stopped) = watch::channel(false);
+        let until_stop = || {
+            let mut stopped = stopped.clone();
+            async move { drop(stopped.wait_for(|stop| *stop).await) }
+        };
+        let agent = Agent::new(HOST.parse()?, cluster.machines().to_vec(), directory.clone());
+        let agent = tokio::spawn(agent.run(until_stop()));
+        let allocator = allocator(directory.clone(), &customer, variant)?;
+        let log = allocator.log();
+        let allocator = tokio::spawn(allocator.run(until_stop()));
         let settings = Settings {
             algorithm: variant.algorithm,
             hash: HashKind::Charsum,
             replicas: variant.replicas.unwrap_or(1),
             ..Settings::default()
         };
-        let source = Source::Directory { directory: directory.clone(), customer: customer.clone() };
-        let config = Config { threads: 1, settings, ..Config::new("127.0.0.1:0".parse()?, source) };
+        let source = Source::Directory { directory: directory.clone(), customer };
+        let config = Config { threads: 1, settings, ..Config::new(LOOPBACK, source) };
         let dispatcher = Dispatcher::start(config)?;
         serving(&directory, &dispatcher).await?;
-        Ok(System { dispatcher, agent, stop })
+        Ok(System { server, dispatcher, agent, allocator, log, stop })
     }
 
-    /// Ends the parts; returns how much bandwidth the allocator moved.
-    async fn stop(self) -> u64 {
+    /// Ends the parts; returns how much bandwidth the allocator moved, in bytes/s.
+    async fn stop(self) -> anyhow::Result<u64> {
         self.dispatcher.shutdown(Duration::from_secs(2)).await;
         self.stop.send_replace(true);
-        drop(self.agent.await);
-        0
+        self.agent.await?;
+        self.allocator.await?;
+        self.server.stop().await?;
+        Ok(self.log.summary().moved(Resource::Bandwidth))
     }
+}
+
+/// A directory in memory, as a service, and its operator's client.
+async fn directory() -> anyhow::Result<(vibra_server::Handle, Arc<dyn Directory>)> {
+    let secret = parts::directory::random_secret()?;
+    let mut tokens = Tokens::new();
+    tokens.insert(&secret, Role::Operator)?;
+    let store = Arc::new(MemoryStore::new());
+    let server = Server::start(vibra_server::Config::new(LOOPBACK, store, tokens)).await?;
+    let client = HttpDirectory::new(&server.address().to_string(), &secret)?;
+    Ok((server, Arc::new(client)))
+}
+
+/// The variant's policy for bandwidth; memory stays as it is.
+fn allocator(directory: Arc<dyn Directory>, customer: &CustomerId, variant: Variant) -> anyhow::Result<Allocator> {
+    let policy = Policies::shipped().build(variant.policy, Resource::Bandwidth, serde_json::json!({}))?;
+    let core = Core::new(customer.clone(), Composition::new(vec![policy])?);
+    Ok(Allocator::new(directory, core, vibra_daemon::Settings::default()))
 }
 
 /// Registers the customer with what the variant gives, one host, and the VMs.
@@ -127,7 +172,7 @@ async fn register(
         cpu: None,
     };
     directory.command(Command::PutCustomer(Customer { id: customer.clone(), bounds })).await?;
-    let host = HostSpec { id: "h1".parse()?, capacity: Resources::NONE };
+    let host = HostSpec { id: HOST.parse()?, capacity: Resources::NONE };
     let vms = cluster.machines().iter().zip(1..).map(|(machine, order)| VmSpec {
         id: machine.id().clone(),
         customer: customer.clone(),

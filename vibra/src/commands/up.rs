@@ -1,0 +1,148 @@
+//! `vibra up`, `directory`, `allocator` and `agent`: the parts that a configuration names, together or alone.
+
+use crate::{
+    cli,
+    config::{self, Config},
+    exit::{Failure, Outcome},
+    parts::{self, host::Host, stop},
+};
+use anyhow::{Context, anyhow};
+use std::{path::Path, sync::Arc};
+use tokio::sync::watch;
+use vibra_client::Directory;
+use vibra_model::{Command, CustomerId, HostSpec};
+
+/// Everything in one process.
+pub(crate) fn up(path: &Path) -> Outcome {
+    let config = Config::load(path).map_err(Failure::Usage)?;
+    if config.directory.is_none() && config.dispatcher.is_none() {
+        return Err(Failure::Usage(anyhow!("{} names neither [dispatcher] nor [directory]", path.display())));
+    }
+    run(async {
+        let server = match &config.directory {
+            Some(directory) if directory.listen.is_some() => Some(parts::directory::start(directory).await?),
+            _ => None,
+        };
+        let directory = config.directory.as_ref().map(parts::directory::client).transpose()?;
+        let (told, stopped) = watch::channel(false);
+        let mut hosts = Vec::new();
+        let mut allocators = Vec::new();
+        if let Some(directory) = &directory {
+            for customer in &config.customers {
+                directory.command(Command::PutCustomer(customer.clone())).await.context("registering customers")?;
+            }
+            for host in &config.hosts {
+                hosts.push(Host::start(host, &config.vms, directory.clone(), stopped.clone()).await?);
+            }
+            allocators = start_allocators(&config, directory, &stopped)?;
+        }
+        let dispatcher = config.dispatcher.as_ref().map(|d| parts::dispatcher::start(d, directory)).transpose()?;
+        stop::requested().await?;
+        eprintln!("stopping");
+        if let Some(dispatcher) = dispatcher {
+            dispatcher.shutdown(stop::GRACE).await;
+        }
+        told.send_replace(true);
+        for allocator in allocators {
+            allocator.await?;
+        }
+        for host in hosts {
+            host.stop().await?;
+        }
+        if let Some(server) = server {
+            server.stop().await?;
+        }
+        Ok(())
+    })
+}
+
+/// The directory alone.
+pub(crate) fn directory(path: &Path) -> Outcome {
+    let config = Config::load(path).map_err(Failure::Usage)?;
+    let section = section(path, "directory", config.directory.as_ref())?;
+    run(async {
+        let server = parts::directory::start(section).await?;
+        stop::requested().await?;
+        server.stop().await?;
+        Ok(())
+    })
+}
+
+/// The allocators of all customers that the configuration names, else of all that the directory knows.
+pub(crate) fn allocator(path: &Path) -> Outcome {
+    let config = Config::load(path).map_err(Failure::Usage)?;
+    section(path, "allocator", config.allocator.as_ref())?;
+    let directory = parts::directory::client(section(path, "directory", config.directory.as_ref())?)?;
+    run(async {
+        let (told, stopped) = watch::channel(false);
+        let mut running = start_allocators(&config, &directory, &stopped)?;
+        if let (true, Some(allocator)) = (running.is_empty(), &config.allocator) {
+            for customer in directory.snapshot().await?.customers() {
+                let started =
+                    parts::allocator::start(allocator, directory.clone(), customer.id.clone(), stopped.clone());
+                running.push(started?);
+            }
+        }
+        if running.is_empty() {
+            return Err(anyhow!("neither the configuration nor the directory knows a customer").into());
+        }
+        stop::requested().await?;
+        told.send_replace(true);
+        for allocator in running {
+            allocator.await?;
+        }
+        Ok(())
+    })
+}
+
+/// The agent of one host, with its VMs.
+pub(crate) fn agent(args: &cli::Agent) -> Outcome {
+    let config = Config::load(&args.config).map_err(Failure::Usage)?;
+    let directory = parts::directory::client(section(&args.config, "directory", config.directory.as_ref())?)?;
+    let host = chosen_host(&config, args.host.as_deref()).map_err(Failure::Usage)?;
+    run(async {
+        let (told, stopped) = watch::channel(false);
+        let host = Host::start(host, &config.vms, directory, stopped).await?;
+        stop::requested().await?;
+        told.send_replace(true);
+        host.stop().await?;
+        Ok(())
+    })
+}
+
+fn section<'a, T>(path: &Path, name: &str, section: Option<&'a T>) -> Result<&'a T, Failure> {
+    section.ok_or_else(|| Failure::Usage(anyhow!("{} has no [{name}]", path.display())))
+}
+
+fn chosen_host<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<&'a HostSpec> {
+    match (name, &config.hosts[..]) {
+        (Some(name), hosts) => {
+            let found = hosts.iter().find(|host| host.id.as_str() == name);
+            found.ok_or_else(|| anyhow!("--host {name}: the configuration has no [[host]] of that name"))
+        }
+        (None, [only]) => Ok(only),
+        (None, []) => Err(anyhow!("the configuration has no [[host]]")),
+        (None, _) => Err(anyhow!("the configuration has several hosts: say which one this is with --host")),
+    }
+}
+
+type Running = tokio::task::JoinHandle<vibra_daemon::Core>;
+
+fn start_allocators(
+    config: &Config,
+    directory: &Arc<dyn Directory>,
+    stopped: &watch::Receiver<bool>,
+) -> anyhow::Result<Vec<Running>> {
+    let Some(allocator) = &config.allocator else { return Ok(Vec::new()) };
+    let start = |id: &CustomerId| parts::allocator::start(allocator, directory.clone(), id.clone(), stopped.clone());
+    config.customers.iter().map(|customer| start(&customer.id)).collect()
+}
+
+/// Runs `work` to its end on a runtime for everything but the dispatcher, which has threads of its own.
+fn run(work: impl Future<Output = Outcome>) -> Outcome {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config::default_threads())
+        .enable_all()
+        .build()?
+        .block_on(work)
+}

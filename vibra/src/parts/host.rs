@@ -1,0 +1,117 @@
+//! A host: its VMs and its agent.
+
+use crate::{commands::trace, config, exit::Failure};
+use anyhow::{Context, anyhow};
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::{sync::watch, task::JoinHandle};
+use vibra_agent::{
+    Agent, Catalogue, InProcessHost, Machine, MachineSpec, NamespaceHost, NamespaceSettings, OriginSettings, register,
+};
+use vibra_client::Directory;
+use vibra_model::{Bytes, HostSpec, VmSpec};
+use vibra_trace::Objects;
+
+/// The seed of generated content.
+const SEED: u64 = 1998;
+
+/// A running host.
+pub(crate) struct Host {
+    agent: JoinHandle<()>,
+    kinds: Vec<Kind>,
+}
+
+/// VMs of one kind with one content.
+enum Kind {
+    InProcess(InProcessHost),
+    Namespaces(NamespaceHost),
+}
+
+impl Kind {
+    fn machines(&self) -> &[Arc<dyn Machine>] {
+        match self {
+            Kind::InProcess(host) => host.machines(),
+            Kind::Namespaces(host) => host.machines(),
+        }
+    }
+}
+
+impl Host {
+    /// Starts the VMs that `vms` has on `host`, registers them, and starts the agent, which works until `stopped` says
+    /// so.
+    ///
+    /// # Errors
+    /// If a VM does not start, or the directory does not accept one.
+    pub(crate) async fn start(
+        host: &HostSpec,
+        vms: &[config::Vm],
+        directory: Arc<dyn Directory>,
+        mut stopped: watch::Receiver<bool>,
+    ) -> anyhow::Result<Host> {
+        let mut groups: BTreeMap<(config::VmKind, &str), Vec<&config::Vm>> = BTreeMap::new();
+        for vm in vms.iter().filter(|vm| vm.spec.host == host.id) {
+            groups.entry((vm.kind, vm.content.as_str())).or_default().push(vm);
+        }
+        let mut kinds = Vec::new();
+        let mut specs = Vec::new();
+        for ((kind, content), vms) in groups {
+            let started =
+                start_kind(kind, content, &vms).await.with_context(|| format!("the VMs of host {}", host.id))?;
+            let addresses = started.machines().iter().map(|machine| machine.address().to_owned());
+            specs.extend(vms.iter().zip(addresses).map(|(vm, address)| VmSpec { address, ..vm.spec.clone() }));
+            kinds.push(started);
+        }
+        for spec in &specs {
+            eprintln!("host {}: VM {} at http://{}", host.id, spec.id, spec.address);
+        }
+        register(&*directory, host.clone(), specs).await.context("registering with the directory")?;
+        let machines = kinds.iter().flat_map(|kind| kind.machines().to_vec()).collect();
+        let agent = Agent::new(host.id.clone(), machines, directory);
+        let agent = tokio::spawn(agent.run(async move { drop(stopped.wait_for(|stop| *stop).await) }));
+        Ok(Host { agent, kinds })
+    }
+
+    /// Waits for the agent, which was told to stop, and ends the VMs.
+    ///
+    /// # Errors
+    /// If something of them could not be ended.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.agent.await.context("the agent")?;
+        for kind in self.kinds {
+            match kind {
+                Kind::InProcess(host) => {
+                    for machine in host.machines() {
+                        machine.stop().await?;
+                    }
+                }
+                Kind::Namespaces(host) => host.stop().await?,
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn start_kind(kind: config::VmKind, content: &str, vms: &[&config::Vm]) -> anyhow::Result<Kind> {
+    let loaded = trace::load(content, None, SEED).map_err(|failure| match failure {
+        Failure::Runtime(error) | Failure::Usage(error) => error.context(format!("the content {content:?}")),
+        Failure::Missed(why) | Failure::Void(why) => anyhow!(why),
+    })?;
+    let catalogue = Arc::new(catalogue(&loaded.objects)?);
+    let specs = vms.iter().map(|vm| MachineSpec { id: vm.spec.id.clone(), initial: vm.spec.initial }).collect();
+    Ok(match kind {
+        config::VmKind::InProcess => {
+            Kind::InProcess(InProcessHost::start(OriginSettings::default(), catalogue, specs).await?)
+        }
+        config::VmKind::Namespace => {
+            Kind::Namespaces(NamespaceHost::start(NamespaceSettings::default(), catalogue, specs).await?)
+        }
+    })
+}
+
+/// What servers need in order to serve a trace's objects.
+///
+/// # Errors
+/// If a URL cannot be served.
+pub(crate) fn catalogue(objects: &Objects) -> anyhow::Result<Catalogue> {
+    let items = objects.iter().map(|(_, object)| (object.target(), Bytes(object.size)));
+    Catalogue::new(items).context("the trace's objects")
+}
