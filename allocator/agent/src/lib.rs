@@ -1,5 +1,38 @@
 //! Runs on each host: drives the actuators of its VMs by what the directory desires, and tells the directory what its
 //! sensors see.
+//!
+//! The allocator decides who gets what and knows no VM; the agent knows its VMs and decides nothing. In between stands
+//! the directory. What the agent adds is the order: decreases before increases, over all hosts, so that the sum of what
+//! is in force never exceeds what was bought (section 3.3.2). And the truth: what it reports is read back.
+//!
+//! An [`Agent`] drives anything that is a [`Machine`]. There are two kinds:
+//!
+//! | | [`InProcessHost`] | [`NamespaceHost`] |
+//! | --- | --- | --- |
+//! | is | an HTTP server in this process | nginx in a network namespace |
+//! | bandwidth | a token bucket | an HTB class on the host's uplink |
+//! | memory | an LRU cache of objects | a control group |
+//! | disk | a model of one arm | the machine's, throttled |
+//! | needs | nothing | root, and what [`probe`] looks for |
+//!
+//! Both serve a [`Catalogue`] of objects with the same bodies, tags and dates.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use vibra_agent::{Catalogue, InProcessHost, MachineSpec, OriginSettings};
+//! use vibra_model::{Amount, Bytes, BytesPerSec, Resources};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let catalogue = Arc::new(Catalogue::new([("/index.html", Bytes(5_000))]).unwrap());
+//! let initial = Resources { bandwidth: Some(BytesPerSec(2_700_000)), memory: Some(Bytes(48 << 20)), cpu: None };
+//! let specs = vec![MachineSpec { id: "vm1".parse().unwrap(), initial }];
+//! let host = InProcessHost::start(OriginSettings::default(), catalogue, specs).await.unwrap();
+//! let vm = &host.machines()[0];
+//! let half = Amount::Bandwidth(BytesPerSec(1_350_000));
+//! assert_eq!(vm.set(half).await.unwrap(), half);
+//! assert_eq!(vm.read().await.unwrap().requests, Some(0));
+//! # });
+//! ```
 
 mod agent;
 mod catalogue;

@@ -26,9 +26,11 @@ const TOKEN: u64 = 1024;
 const STEP: u32 = 32;
 /// The bucket holds one step and what flows in this time, which covers the coarseness of timers.
 const SLACK: Duration = Duration::from_millis(10);
+/// Lateness up to this is made up for; what a longer standstill missed is lost.
+const LONGEST_LAG: Duration = Duration::from_millis(250);
 
 /// The time at which a bucket serves: never before a request came, and never later than it could have been served.
-/// So the lateness of timers and of the scheduler is made up for as long as somebody waits.
+/// So a short lateness of timers and of the scheduler is made up for as long as somebody waits.
 #[derive(Debug, Clone)]
 struct QueueClock {
     began: Instant,
@@ -42,6 +44,7 @@ impl QueueClock {
     }
 
     fn advance(&self, to: Instant) {
+        let to = to.max(Instant::now().checked_sub(LONGEST_LAG).unwrap_or(self.began));
         let nanos = u64::try_from(to.duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
         self.serving.fetch_max(nanos, Relaxed);
     }

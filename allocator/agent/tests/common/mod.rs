@@ -75,6 +75,16 @@ impl Download {
         Download { received, _connections: tasks }
     }
 
+    /// Waits until something arrives.
+    pub async fn first_byte(&self) {
+        let arrives = async {
+            while self.received.load(Relaxed) == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(LONGEST, arrives).await.expect("something arrives");
+    }
+
     /// The rate over the next `time`, in bytes/s.
     pub async fn rate(&self, time: Duration) -> f64 {
         let (start, before) = (Instant::now(), self.received.load(Relaxed));
