@@ -67,10 +67,11 @@ mod tests {
         let start = Instant::now();
         let mut silence = Silence::new(DEADLINE, start);
         let (quiet, talking): (HostId, HostId) = ("quiet".parse().unwrap(), "talking".parse().unwrap());
-        silence.hear(&quiet, start);
+        let hosts = [quiet.clone(), talking.clone()];
+        hosts.iter().for_each(|host| silence.hear(host, start));
+        assert_eq!(pass(&mut silence, &hosts, start, 5), []);
         silence.hear(&talking, start + 5 * TICK);
-        let found = pass(&mut silence, &[quiet.clone(), talking], start, 9);
-        assert_eq!(found, [(9, quiet)]);
+        assert_eq!(pass(&mut silence, &hosts, start + 5 * TICK, 4), [(4, quiet)]);
     }
 
     #[test]

@@ -228,3 +228,78 @@ fn expected(outcomes: &[Outcome], events: &[Event]) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use vibra_model::{Customer, Resources, api::WatchLine};
+    use vibra_store::{MemoryStore, StoreError};
+
+    fn customer(name: &str) -> Command {
+        Command::PutCustomer(Customer { id: name.parse().unwrap(), bounds: Resources::NONE })
+    }
+
+    /// What becomes of commands that are waiting together; also the published directory.
+    async fn carry_out(commands: Vec<(Role, Command)>) -> (Vec<Answer>, Arc<Published>, Arc<MemoryStore>) {
+        let store = Arc::new(MemoryStore::new());
+        let published = Arc::new(Published::new(Snapshot::default(), 1 << 20));
+        let telemetry = Arc::new(Telemetry::new(1));
+        let outlets = Outlets { store: store.clone(), published: published.clone(), telemetry };
+        let silence = Silence::new(Duration::from_secs(60), Instant::now());
+        let writer = Writer::new(Snapshot::default(), &Contents::default(), silence, outlets);
+        let (requests, waiting) = mpsc::channel(64);
+        let mut answers = Vec::new();
+        for (role, command) in commands {
+            let (answer, answered) = oneshot::channel();
+            requests.try_send(Request { role, command, answer }).unwrap();
+            answers.push(answered);
+        }
+        drop(requests);
+        writer.run(waiting).await.unwrap();
+        let answers = answers.into_iter().map(|mut answered| answered.try_recv().unwrap()).collect();
+        (answers, published, store)
+    }
+
+    #[tokio::test]
+    async fn later_commands_of_a_group_are_decided_on_what_the_earlier_ones_changed() {
+        let commands = [customer("a"), customer("a"), Command::RemoveCustomer("a".parse().unwrap()), customer("b")];
+        let commands = commands.map(|command| (Role::Operator, command));
+        let (answers, published, store) = carry_out(commands.into()).await;
+        let revisions: Vec<_> = answers.into_iter().map(|answer| answer.unwrap().0).collect();
+        // To register a again changes nothing.
+        assert_eq!(revisions, [1, 1, 2, 3]);
+        assert_eq!(store.contents().await.unwrap().revision, Revision(3));
+        let known: Snapshot = serde_json::from_slice(&published.snapshot().await).unwrap();
+        assert_eq!(known.customers().map(|customer| customer.id.as_str()).collect::<Vec<_>>(), ["b"]);
+        let lines = published.lines().follow(Revision(0)).unwrap().next(9).await.unwrap();
+        let revision = |line: &Bytes| match serde_json::from_slice(line).unwrap() {
+            WatchLine::Event(event) => event.revision.0,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(lines.iter().map(revision).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn refusals_keep_nobody_back() {
+        let commands = vec![
+            (Role::Reader, customer("a")),
+            (Role::Operator, Command::RemoveCustomer("a".parse().unwrap())),
+            (Role::Operator, customer("b")),
+        ];
+        let (answers, _, _) = carry_out(commands).await;
+        assert!(matches!(answers[0], Err(Refused::Forbidden(_))), "{answers:?}");
+        assert!(matches!(answers[1], Err(Refused::Rejected(_))), "{answers:?}");
+        assert!(matches!(answers[2], Ok(Revision(1))), "{answers:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_is_what_is_loaded() -> Result<(), StoreError> {
+        let commands = [customer("a"), customer("b")].map(|command| (Role::Operator, command));
+        let (_, published, store) = carry_out(commands.into()).await;
+        let loaded = records::load(&store.contents().await?).unwrap();
+        let known: Snapshot = serde_json::from_slice(&published.snapshot().await).unwrap();
+        assert_eq!(loaded, known);
+        Ok(())
+    }
+}
