@@ -27,7 +27,7 @@ use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use vm::NamespaceVm;
 
@@ -90,6 +90,14 @@ struct Inner {
     run: Mutex<Run>,
     directory: PathBuf,
     group: String,
+    /// The newest counters, and when their reading began.
+    counters: Mutex<Option<(Instant, Arc<Counters>)>>,
+}
+
+/// What the network's tools print about all VMs.
+struct Counters {
+    demand: String,
+    queues: String,
 }
 
 impl Inner {
@@ -98,7 +106,8 @@ impl Inner {
         let run = Run::begin()?;
         let network = Network { run: run.number, prefix: settings.prefix, queue: settings.queue };
         let (directory, group) = (run.directory(), run.cgroup());
-        let inner = Inner { network, settings, catalogue, version, run: Mutex::new(run), directory, group };
+        let (run, counters) = (Mutex::new(run), Mutex::default());
+        let inner = Inner { network, settings, catalogue, version, run, directory, group, counters };
         command::run_all(&inner.network.host_steps())?;
         Ok(inner)
     }
@@ -113,6 +122,21 @@ impl Inner {
 
     fn cgroup(&self, index: usize) -> Box<dyn Cgroup> {
         cgroup::open(self.version, Path::new(cgroup::MOUNT), &format!("{}/vm{index}", self.group))
+    }
+
+    /// The network's counters, read after the call began. Those who ask while they are being read share the next
+    /// reading: to run the tools costs milliseconds, and all VMs are read at the same time.
+    fn counters(&self) -> Result<Arc<Counters>, CommandError> {
+        let asked = Instant::now();
+        let mut newest = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, counters)) = newest.as_ref().filter(|(began, _)| *began >= asked) {
+            return Ok(counters.clone());
+        }
+        let began = Instant::now();
+        let demand = self.network.show_demand_step().run()?;
+        let counters = Arc::new(Counters { demand, queues: self.network.show_queues_step().run()? });
+        *newest = Some((began, counters.clone()));
+        Ok(counters)
     }
 
     fn remove(&self) -> Result<(), RunError> {

@@ -105,7 +105,7 @@ impl Network {
             Step::new("ip -batch -").with_input(outside),
             Step::new(&format!("ip -n {host} -batch -")).with_input(bridge),
             Step::new(&format!("tc -n {host} -batch -")).with_input(queues),
-            Step::new(&format!("ip netns exec {host} nft -f -")).with_input(counters),
+            Step::new(&format!("{} nft -f -", enter(&host))).with_input(counters),
         ]
     }
 
@@ -129,7 +129,7 @@ impl Network {
             Step::new(&format!("ip netns add {vm}")),
             Step::new(&format!("ip -n {host} -batch -")).with_input(links),
             Step::new(&format!("ip -n {vm} -batch -")).with_input(guest),
-            Step::new(&format!("ip netns exec {host} nft -f -")).with_input(counter),
+            Step::new(&format!("{} nft -f -", enter(&host))).with_input(counter),
         ];
         if let Some(rate) = rate {
             let filter = format!(
@@ -165,15 +165,20 @@ impl Network {
         Step::new(&format!("tc -n {} class show dev {UPLINK} classid {}", self.host_namespace(), class_of(index)))
     }
 
-    /// Prints the demand of VM `index`: see [`parse_demand`].
-    pub(super) fn show_demand_step(&self, index: usize) -> Step {
-        Step::new(&format!("ip netns exec {} nft -j list counter bridge vibra vm{index}", self.host_namespace()))
+    /// Prints the demand counters of all VMs: see [`parse_demand`].
+    pub(super) fn show_demand_step(&self) -> Step {
+        Step::new(&format!("{} nft -j list counters", enter(&self.host_namespace())))
     }
 
     /// Prints the queues of all VMs: see [`parse_drops`].
     pub(super) fn show_queues_step(&self) -> Step {
         Step::new(&format!("tc -n {} -j -s qdisc show dev {UPLINK}", self.host_namespace()))
     }
+}
+
+/// What a command begins with that runs in a namespace; `ip netns exec` would mount things besides.
+pub(super) fn enter(namespace: &str) -> String {
+    format!("nsenter --net=/run/netns/{namespace}")
 }
 
 fn class_of(index: usize) -> String {
@@ -202,11 +207,13 @@ pub(super) fn parse_rate(text: &str) -> Option<BytesPerSec> {
     Some(BytesPerSec(bits / 8))
 }
 
-/// The bytes in `nft -j list counter`.
-pub(super) fn parse_demand(json: &str) -> Option<Bytes> {
+/// The demand of VM `index` in `nft -j list counters`.
+pub(super) fn parse_demand(json: &str, index: usize) -> Option<Bytes> {
     let value: serde_json::Value = serde_json::from_str(json).ok()?;
+    let name = format!("vm{index}");
     let mut counters = value.get("nftables")?.as_array()?.iter().filter_map(|entry| entry.get("counter"));
-    counters.next()?.get("bytes")?.as_u64().map(Bytes)
+    let counter = counters.find(|counter| counter.get("name").and_then(|name| name.as_str()) == Some(&name))?;
+    counter.get("bytes")?.as_u64().map(Bytes)
 }
 
 /// The packets dropped before the class of VM `index`, in `tc -j -s qdisc show`.
@@ -254,9 +261,10 @@ mod tests {
         assert_eq!(parse_rate("class htb 1:10 rate 800bit"), Some(BytesPerSec(100)));
         assert_eq!(parse_rate("class htb 1:10"), None);
         assert_eq!(parse_rate("class htb 1:10 rate fast"), None);
-        let counter = r#"{"nftables": [{"metainfo": {}}, {"counter": {"name": "vm0", "packets": 3, "bytes": 420}}]}"#;
-        assert_eq!(parse_demand(counter), Some(Bytes(420)));
-        assert_eq!(parse_demand("{}"), None);
+        let counter = r#"{"nftables": [{"metainfo": {}}, {"counter": {"name": "vm1", "packets": 3, "bytes": 420}}]}"#;
+        assert_eq!(parse_demand(counter, 1), Some(Bytes(420)));
+        assert_eq!(parse_demand(counter, 0), None);
+        assert_eq!(parse_demand("{}", 1), None);
         let queues = r#"[{"kind":"htb","handle":"1:","drops":5},{"kind":"bfifo","handle":"11:","drops":4}]"#;
         assert_eq!(parse_drops(queues, 1), Some(4));
         assert_eq!(parse_drops(queues, 0), None);

@@ -1,6 +1,6 @@
 //! A VM's server process: nginx, run in the VM's namespace and control group.
 
-use super::docroot::SUFFIX;
+use super::{docroot::SUFFIX, network::enter};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs::{self, File},
@@ -96,7 +96,7 @@ impl Server {
         let log = File::create(site.log())?;
         let groups: Vec<_> = groups.iter().map(|group| group.to_string_lossy()).collect();
         let mut command = Command::new("sh");
-        command.args(["-c", ENTER, &groups.join(" "), "ip", "netns", "exec", namespace, "nginx", "-c"]);
+        command.args(["-c", ENTER, &groups.join(" ")]).args(enter(namespace).split(' ')).args(["nginx", "-c"]);
         command.arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut server = Server { child: command.spawn()?, site };
         match timeout(STARTING, server.answers()).await {

@@ -131,16 +131,6 @@ impl Shared {
         let text = self.host.network.show_rate_step(self.index).run()?;
         parse_rate(&text).ok_or_else(|| format!("tc shows no rate: {text:?}").into())
     }
-
-    fn egress(&self) -> Result<Bytes, BoxError> {
-        let json = self.host.network.show_demand_step(self.index).run()?;
-        parse_demand(&json).ok_or_else(|| format!("nft shows no counter: {json:?}").into())
-    }
-
-    /// Packets dropped by the shaper; `None` where there is none.
-    fn drops(&self) -> Result<Option<u64>, BoxError> {
-        Ok(parse_drops(&self.host.network.show_queues_step().run()?, self.index))
-    }
 }
 
 #[async_trait]
@@ -162,7 +152,9 @@ impl Machine for NamespaceVm {
         let has = life.has;
         let prepare = move |vm: &Shared| {
             vm.prepare(&has)?;
-            Ok((vm.egress()?, vm.drops()?.unwrap_or(0)))
+            let counters = vm.host.counters()?;
+            let egress = parse_demand(&counters.demand, vm.index).ok_or("nft shows no counter")?;
+            Ok((egress, parse_drops(&counters.queues, vm.index).unwrap_or(0)))
         };
         (life.egress_before, life.drops_before) = self.blocking("make its control group", prepare).await?;
         let namespace = self.shared.host.network.vm_namespace(self.shared.index);
@@ -237,11 +229,13 @@ impl Machine for NamespaceVm {
 impl Shared {
     /// What the host's sensors say; one that fails says nothing.
     fn sense(&self) -> Reading {
+        let counters = self.told("network counters", self.host.counters().map_err(BoxError::from));
+        let counters = counters.as_deref();
         Reading {
-            egress: self.told("egress", self.egress()),
+            egress: counters.and_then(|counters| parse_demand(&counters.demand, self.index)),
             cpu_time: self.told("CPU time", self.cgroup.cpu_time().map_err(BoxError::from)),
             memory_in_use: self.told("memory in use", self.cgroup.memory_in_use().map_err(BoxError::from)),
-            drops: self.told("drops", self.drops()).flatten(),
+            drops: counters.and_then(|counters| parse_drops(&counters.queues, self.index)),
             disk_blocks: self.disk.as_ref().and_then(|disk| {
                 let read = self.cgroup.disk_read(disk).map_err(BoxError::from);
                 self.told("disk reads", read).map(|bytes| bytes.0 / 512)
