@@ -12,7 +12,7 @@ mod progress;
 use clap::Parser;
 use cli::{Cli, Command};
 use exit::Outcome;
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 use tracing_subscriber::EnvFilter;
 
 /// The commit that this program was built from, where that was known.
@@ -22,7 +22,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // Logs go to standard error, so that results on standard output can be piped; RUST_LOG says how much.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
@@ -42,6 +43,6 @@ fn run(command: Command) -> Outcome {
         Command::Directory(args) => commands::up::directory(&args.config),
         Command::Allocator(args) => commands::up::allocator(&args.config),
         Command::Agent(args) => commands::up::agent(&args),
-        _ => todo!(),
+        Command::Status(args) => commands::status::run(&args),
     }
 }

@@ -148,6 +148,8 @@ impl Allocator {
                 tracing::debug!(%customer, %revision, changes = plan.actions.len(), "plan accepted");
             }
             Outcome::Nothing => tracing::trace!(%customer, "nothing to change"),
+            // Usual until the first reports come in.
+            Outcome::Held { why } => tracing::info!(%customer, "no decision: {why}"),
             other => tracing::warn!(%customer, outcome = ?other, "no change made"),
         }
         let at = (self.settings.clock)();

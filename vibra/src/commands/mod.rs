@@ -4,5 +4,6 @@ pub(crate) mod check;
 pub(crate) mod dispatcher;
 pub(crate) mod explain;
 pub(crate) mod replay;
+pub(crate) mod status;
 pub(crate) mod trace;
 pub(crate) mod up;

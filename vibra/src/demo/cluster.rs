@@ -3,7 +3,7 @@
 use crate::parts::host;
 use anyhow::Context;
 use std::sync::Arc;
-use vibra_agent::{InProcessHost, Machine, MachineSpec, NamespaceHost, NamespaceSettings, OriginSettings, probe};
+use vibra_agent::{InProcessHost, Machine, MachineSpec, NamespaceHost, OriginSettings, probe};
 use vibra_model::{Amount, Bytes, BytesPerSec, Resources, VmId};
 use vibra_trace::Trace;
 
@@ -38,7 +38,7 @@ impl Cluster {
         };
         match able {
             Ok(()) => {
-                let vms = NamespaceHost::start(NamespaceSettings::default(), catalogue, specs()).await?;
+                let vms = host::namespaces(catalogue, specs()).await?;
                 let description = "network namespaces, each with nginx, an HTB class and a memory cgroup".to_owned();
                 Ok(Cluster { vms: Vms::Namespaces(vms), description })
             }

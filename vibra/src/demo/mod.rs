@@ -9,8 +9,10 @@ use crate::{
     cli,
     commands::trace,
     exit::{Failure, Outcome},
+    parts::stop,
     progress,
 };
+use anyhow::bail;
 use serde::Serialize;
 use std::time::Duration;
 use vibra_report::{DemoRow, DemoSetup, Document, Provenance, demo_table};
@@ -48,7 +50,16 @@ pub(crate) fn run(args: &cli::Demo) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let length = WARM_UP + Duration::from_secs(args.seconds);
     let trace = trace::load("worldcup", None, args.seed)?.window(Duration::ZERO, length).trimmed();
-    let (rows, less, kind) = runtime.block_on(all(args, &trace))?;
+    let measured = runtime.block_on(async {
+        tokio::select! {
+            measured = all(args, &trace) => measured,
+            // The cluster is dropped with the work, and takes along all that was made for it.
+            asked = stop::requested() => asked.map_err(Into::into).and_then(|()| bail!("stopped as asked for")),
+        }
+    });
+    // A replay that was interrupted would go on to its end: there is nothing in it to wait for.
+    runtime.shutdown_background();
+    let (rows, less, kind) = measured?;
     print!("\n{}", demo_table(&rows));
     println!();
     for sentence in verdict::sentences(&rows, &less) {

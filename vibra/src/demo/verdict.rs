@@ -14,7 +14,8 @@ pub(super) fn sentences(rows: &[DemoRow], less: &DemoRow) -> Vec<String> {
     };
     let mut sentences = vec![
         "What to see: every way has the same bandwidth in all. url-hash keeps each URL on few servers, so fewer disk \
-         blocks are read; where that makes a server hot, proportional moves bandwidth to it."
+         blocks are read; where that makes a server hot, proportional moves bandwidth to it. Every way starts with cold \
+         caches, so a short run weighs disk reads more than a long one does (--seconds 600: the whole window)."
             .to_owned(),
     ];
     for (peer, paper) in PAPER {

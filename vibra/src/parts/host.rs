@@ -5,7 +5,8 @@ use anyhow::{Context, anyhow};
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::{sync::watch, task::JoinHandle};
 use vibra_agent::{
-    Agent, Catalogue, InProcessHost, Machine, MachineSpec, NamespaceHost, NamespaceSettings, OriginSettings, register,
+    Agent, Catalogue, InProcessHost, Machine, MachineSpec, NamespaceHost, NamespaceSettings, OriginSettings,
+    cleanup_stale, register,
 };
 use vibra_client::Directory;
 use vibra_model::{Bytes, HostSpec, VmSpec};
@@ -101,10 +102,20 @@ async fn start_kind(kind: config::VmKind, content: &str, vms: &[&config::Vm]) ->
         config::VmKind::InProcess => {
             Kind::InProcess(InProcessHost::start(OriginSettings::default(), catalogue, specs).await?)
         }
-        config::VmKind::Namespace => {
-            Kind::Namespaces(NamespaceHost::start(NamespaceSettings::default(), catalogue, specs).await?)
-        }
+        config::VmKind::Namespace => Kind::Namespaces(namespaces(catalogue, specs).await?),
     })
+}
+
+/// VMs in namespaces. What an earlier run left when it was killed is removed first.
+///
+/// # Errors
+/// If they cannot be made.
+pub(crate) async fn namespaces(catalogue: Arc<Catalogue>, specs: Vec<MachineSpec>) -> anyhow::Result<NamespaceHost> {
+    let stale = tokio::task::spawn_blocking(cleanup_stale).await?.context("removing what an earlier run left")?;
+    if !stale.is_empty() {
+        eprintln!("removed what {} earlier runs left", stale.len());
+    }
+    Ok(NamespaceHost::start(NamespaceSettings::default(), catalogue, specs).await?)
 }
 
 /// What servers need in order to serve a trace's objects.
