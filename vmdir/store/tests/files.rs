@@ -45,9 +45,27 @@ async fn what_is_no_store_is_refused() {
     assert!(matches!(error, StoreError::Failed { .. }), "{error}");
 }
 
-/// Whatever is cut off or overwritten: at worst an error, never the end of the process.
+/// Whether the file, as it now is, is refused or still has all that was put into it. Nothing else may be.
+async fn refused_or_whole(path: &Path) -> bool {
+    match RedbStore::open(path) {
+        Err(StoreError::Damaged { .. } | StoreError::Failed { .. }) => true,
+        Err(other) => panic!("{other}"),
+        Ok(store) => match store.contents().await {
+            Err(_) => true,
+            Ok(contents) => {
+                assert_eq!((contents.revision.0, contents.entries.len()), (20, 20));
+                for n in 0..20 {
+                    assert_eq!(contents.entries[&format!("key-{n}")].value, vec![n; 500], "key-{n}");
+                }
+                false
+            }
+        },
+    }
+}
+
+/// Whatever is cut off or overwritten: an error, or the contents as they were, never others or the end of the process.
 #[tokio::test]
-async fn a_damaged_store_does_not_end_the_process() {
+async fn damage_is_found_and_does_not_end_the_process() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("store.redb");
     filled(&path).await;
@@ -61,15 +79,26 @@ async fn a_damaged_store_does_not_end_the_process() {
         overwritten[at..end].fill(0xA5);
         for text in [&whole[..at.max(1)], &overwritten] {
             fs::write(&damaged, text).unwrap();
-            match RedbStore::open(&damaged) {
-                Err(StoreError::Damaged { .. } | StoreError::Failed { .. }) => refused += 1,
-                Err(other) => panic!("{other}"),
-                Ok(store) => match store.contents().await {
-                    Err(_) => refused += 1,
-                    Ok(contents) => assert!(contents.entries.len() <= 20),
-                },
-            }
+            refused += usize::from(refused_or_whole(&damaged).await);
         }
+    }
+    assert!(refused > 0);
+}
+
+#[tokio::test]
+async fn a_single_wrong_byte_is_found() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("store.redb");
+    filled(&path).await;
+    let whole = fs::read(&path).unwrap();
+    let damaged = folder.path().join("damaged.redb");
+    let used: Vec<usize> = (0..whole.len()).filter(|&at| whole[at] != 0).collect();
+    let mut refused = 0;
+    for &at in used.iter().step_by(used.len() / 60) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x10;
+        fs::write(&damaged, flipped).unwrap();
+        refused += usize::from(refused_or_whole(&damaged).await);
     }
     assert!(refused > 0);
 }
