@@ -55,8 +55,8 @@ pub(crate) enum Command {
 /// Options of `demo`.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// How long to replay for each row of the table.
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(2..=600))]
+    /// How long to measure each row of the table, after 5 s that fill caches.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=600))]
     pub(crate) seconds: u64,
     /// Also write the result to this file, as JSON.
     #[arg(long)]

@@ -18,8 +18,9 @@ use std::time::Duration;
 use vibra_report::{DemoRow, DemoSetup, Document, Provenance, demo_table};
 use vibra_trace::Trace;
 
-/// How long each variant runs before it is measured: one interval of the allocator, and the first filling of caches.
-const WARM_UP: Duration = Duration::from_secs(3);
+/// How long each variant runs before it is measured: caches fill for the first time, and the allocator decides for the
+/// first time after one interval, 3 s, whereupon what queued until then has to drain.
+const WARM_UP: Duration = Duration::from_secs(5);
 
 /// What the JSON says beside the rows.
 #[derive(Debug, Serialize)]
