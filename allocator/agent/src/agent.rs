@@ -26,24 +26,23 @@ use vibra_model::{Amount, Applied, Command, HostId, HostSpec, Timestamp, VmId, V
 /// The agent's times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AgentSettings {
-    /// How often usage is reported, actuators are read back, and what failed is tried again.
+    /// How often usage is reported, actuators are read back, and what failed is tried again. No sensor is waited for
+    /// longer, and no longer pause is made while the directory cannot be reached: a host that is silent is taken for
+    /// dead, with all its VMs.
     pub interval: Duration,
-    /// The longest wait for one actuator or sensor.
-    pub machine_timeout: Duration,
+    /// The longest wait for one actuator.
+    pub actuator_timeout: Duration,
     /// The longest wait for the directory's answer to a report.
     pub directory_timeout: Duration,
-    /// The longest pause between two reports while the directory cannot be reached.
-    pub longest_back_off: Duration,
 }
 
 impl Default for AgentSettings {
-    /// Every second; at most two seconds for an actuator or the directory; pauses of up to five seconds.
+    /// Every second; at most two seconds for an actuator or the directory.
     fn default() -> Self {
         AgentSettings {
             interval: Duration::from_secs(1),
-            machine_timeout: Duration::from_secs(2),
+            actuator_timeout: Duration::from_secs(2),
             directory_timeout: Duration::from_secs(2),
-            longest_back_off: Duration::from_secs(5),
         }
     }
 }
@@ -135,14 +134,14 @@ impl Agent {
         self.bounded(machine, &format!("set its {} to {to}", to.resource()), machine.set(to)).await
     }
 
-    /// Waits for `machine` to do `what`, but not for ever.
+    /// Waits for an actuator of `machine` to do `what`, but not for ever.
     async fn bounded<T>(
         &self,
         machine: &dyn Machine,
         what: &str,
         work: impl Future<Output = Result<T, MachineError>>,
     ) -> Result<T, MachineError> {
-        let after = self.settings.machine_timeout;
+        let after = self.settings.actuator_timeout;
         let stuck = |_| MachineError::Stuck { vm: machine.id().clone(), what: what.to_owned(), after };
         timeout(after, work).await.map_err(stuck)?
     }

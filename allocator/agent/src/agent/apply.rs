@@ -20,13 +20,15 @@ pub(super) async fn run(agent: &Agent, mut snapshots: watch::Receiver<Arc<Snapsh
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            // The first tick is at once: what the actuators have is known before any is set.
+            biased;
+            // Actuators are read back although nobody asked: others may have moved them, or they may be stuck.
+            _ = ticks.tick() => applier.read_back().await,
             changed = snapshots.changed() => {
                 if changed.is_err() {
                     return;
                 }
             }
-            // Actuators are read back although nobody asked: others may have moved them, or they may be stuck.
-            _ = ticks.tick() => applier.read_back().await,
         }
         let snapshot = snapshots.borrow_and_update().clone();
         applier.bring_to(&snapshot).await;
@@ -51,7 +53,7 @@ impl Applier<'_> {
             self.troubles.note(format!("allocation of VM {vm}"), actual.as_ref().err().map(|error| error as _));
             // What cannot be read is what it was last known to be.
             if let Ok(actual) = actual {
-                self.standings.entry(vm).or_default().actual = actual;
+                self.standings.entry(vm).or_default().has(actual);
             }
         }
     }
@@ -67,26 +69,17 @@ impl Applier<'_> {
         self.publish();
     }
 
+    /// Adopts what the snapshot desires. The follower hands out none that is older than the one before; so where a
+    /// generation goes back, the VM was registered anew, or the directory lost its past.
     fn adopt(&mut self, snapshot: &Snapshot) {
-        let anew = snapshot.revision() < self.seen;
-        if anew {
+        if snapshot.revision() < self.seen {
             tracing::warn!(from = %self.seen, to = %snapshot.revision(), "the directory lost its past: starting anew");
         }
         self.seen = snapshot.revision();
         for machine in &self.agent.machines {
             let id = machine.id();
-            let standing = self.standings.entry(id.clone()).or_default();
-            match snapshot.vm(id).filter(|vm| vm.host == self.agent.host) {
-                None => standing.forget(),
-                Some(vm) => {
-                    if anew {
-                        standing.forget();
-                    }
-                    let adopted = standing.adopt(vm.desired);
-                    let error = adopted.as_ref().err().map(|error| error as _);
-                    self.troubles.note(format!("desired allocation of VM {id}"), error);
-                }
-            }
+            let own = snapshot.vm(id).filter(|vm| vm.host == self.agent.host);
+            self.standings.entry(id.clone()).or_default().adopted = own.map(|vm| vm.desired);
         }
     }
 
@@ -103,10 +96,13 @@ impl Applier<'_> {
             let off = off.map(|&actual| MachineError::Off { vm: vm.clone(), asked: to, actual });
             let error = got.as_ref().err().or(off.as_ref());
             self.troubles.note(what, error.map(|error| error as _));
-            // A failed actuator may have acted nevertheless: the next reading back tells.
-            if let Ok(actual) = got {
-                tracing::debug!(%vm, %to, %actual, "allocation set");
-                self.standings.entry(vm).or_default().actual.set(actual);
+            let standing = self.standings.entry(vm.clone()).or_default();
+            match got {
+                Ok(actual) => {
+                    tracing::debug!(%vm, %to, %actual, "allocation set");
+                    standing.has_now(actual);
+                }
+                Err(_) => standing.may_have(to),
             }
         }
     }

@@ -1,10 +1,10 @@
 //! The reporting loop: from sensors and read-back actuators to the directory.
 
 use super::{Agent, Troubles};
-use crate::{Machine, MachineError, Reading};
+use crate::{MachineError, Reading};
 use futures_util::future::join_all;
 use std::{collections::BTreeMap, time::Duration};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use vibra_client::ClientError;
 use vibra_model::{Command, Timestamp, UsageReport, UsageSample, VmId, VmReport, VmState};
 
@@ -14,14 +14,22 @@ pub(super) async fn run(agent: &Agent) {
     let mut ticks = interval(agent.settings.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let usage = tokio::select! {
-            _ = ticks.tick() => reporter.sample().await,
+        let heard = tokio::select! {
+            _ = ticks.tick() => reporter.sense().await,
             // Usage waits for its interval; what changed must not, as others wait for it.
             () = agent.changed.notified() => BTreeMap::new(),
         };
-        let pause = reporter.report(usage).await;
-        sleep(pause).await;
+        let began = Instant::now();
+        reporter.report(heard).await;
+        sleep_until(began + reporter.back_off()).await;
     }
+}
+
+/// What a VM said of itself in time.
+#[derive(Default)]
+struct Heard {
+    usage: Option<UsageSample>,
+    state: Option<VmState>,
 }
 
 struct Reporter<'a> {
@@ -34,20 +42,28 @@ struct Reporter<'a> {
 }
 
 impl Reporter<'_> {
-    /// What each VM used since the last time; none at its first.
-    async fn sample(&mut self) -> BTreeMap<VmId, UsageSample> {
-        let reads = self.agent.machines.iter().map(|machine| async {
-            let reading = self.agent.bounded(&**machine, "read its sensors", machine.read()).await;
-            (machine.id().clone(), self.agent.clock.now(), reading)
+    /// The state of each VM, and what it used since the last time; none at its first.
+    async fn sense(&mut self) -> BTreeMap<VmId, Heard> {
+        let agent = self.agent;
+        let patience = agent.settings.interval;
+        let reads = agent.machines.iter().map(|machine| async move {
+            let read = async {
+                let reading = timeout(patience, machine.read()).await.unwrap_or_else(|_| {
+                    let what = "read its sensors".to_owned();
+                    Err(MachineError::Stuck { vm: machine.id().clone(), what, after: patience })
+                });
+                (agent.clock.now(), reading)
+            };
+            let (read, state) = tokio::join!(read, timeout(patience, machine.state()));
+            (machine.id().clone(), read, state.ok())
         });
-        let mut samples = BTreeMap::new();
-        for (vm, at, reading) in join_all(reads).await {
+        let mut heard = BTreeMap::new();
+        for (vm, (at, reading), state) in join_all(reads.collect::<Vec<_>>()).await {
             self.troubles.note(format!("sensors of VM {vm}"), reading.as_ref().err().map(|error| error as _));
-            if let Some(sample) = self.sample_of(&vm, at, reading) {
-                samples.insert(vm, sample);
-            }
+            let usage = self.sample_of(&vm, at, reading);
+            heard.insert(vm, Heard { usage, state });
         }
-        samples
+        heard
     }
 
     fn sample_of(&mut self, vm: &VmId, at: Timestamp, reading: Result<Reading, MachineError>) -> Option<UsageSample> {
@@ -60,33 +76,24 @@ impl Reporter<'_> {
         Some(reading.since(&earlier, from, at))
     }
 
-    /// Reports, and says how long to wait before the next report.
-    async fn report(&mut self, mut usage: BTreeMap<VmId, UsageSample>) -> Duration {
-        let agent = self.agent;
-        let applied = agent.applied().clone();
-        let vms = agent.machines.iter().map(|machine| {
+    /// Reports what is in force, and what was heard of the VMs.
+    async fn report(&mut self, mut heard: BTreeMap<VmId, Heard>) {
+        let applied = self.agent.applied().clone();
+        let vms = self.agent.machines.iter().map(|machine| {
             let vm = machine.id().clone();
-            let (usage, applied) = (usage.remove(&vm), applied.get(&vm).copied());
-            async move {
-                let state = state_of(agent, &**machine).await;
-                VmReport { vm, usage, applied, state }
-            }
+            let Heard { usage, state } = heard.remove(&vm).unwrap_or_default();
+            VmReport { applied: applied.get(&vm).copied(), vm, usage, state }
         });
-        let vms = join_all(vms.collect::<Vec<_>>()).await;
-        let sent = self.send(UsageReport { host: self.agent.host.clone(), vms }).await;
+        let sent = self.send(UsageReport { host: self.agent.host.clone(), vms: vms.collect() }).await;
         self.troubles.note("report to the directory".to_owned(), sent.as_ref().err().map(|error| error as _));
-        match sent {
-            Ok(()) => {
-                self.failures = 0;
-                Duration::ZERO
-            }
+        self.failures = match sent {
+            Ok(()) => 0,
             Err(_) => {
                 // What changed was not told yet.
                 self.agent.changed.notify_one();
-                self.failures = self.failures.saturating_add(1);
-                self.back_off()
+                self.failures.saturating_add(1)
             }
-        }
+        };
     }
 
     async fn send(&self, report: UsageReport) -> Result<(), ClientError> {
@@ -95,15 +102,13 @@ impl Reporter<'_> {
         timeout(after, self.agent.directory.command(Command::Report(report))).await.map_err(silent)?.map(drop)
     }
 
-    /// The pause after so many failures: a tenth of the interval, doubled with each.
+    /// How far apart reports begin after so many failures: none after none, then a tenth of the interval, doubled
+    /// with each.
     fn back_off(&self) -> Duration {
-        let doublings = 2u32.saturating_pow(self.failures.saturating_sub(1));
-        let pause = (self.agent.settings.interval / 10).saturating_mul(doublings);
-        pause.min(self.agent.settings.longest_back_off)
+        let interval = self.agent.settings.interval;
+        match self.failures.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(doublings) => (interval / 10).saturating_mul(2u32.saturating_pow(doublings)).min(interval),
+        }
     }
-}
-
-/// The machine's state; `None` where it does not say in time.
-async fn state_of(agent: &Agent, machine: &dyn Machine) -> Option<VmState> {
-    timeout(agent.settings.machine_timeout, machine.state()).await.ok()
 }

@@ -1,7 +1,7 @@
 //! What one VM shall have and has: the rules of adoption and of the order of changes, without any I/O.
 
 use std::collections::BTreeMap;
-use vibra_model::{Allocation, Amount, Applied, Generation, Resource, Resources, Snapshot, VmId};
+use vibra_model::{Allocation, Amount, Applied, Resource, Resources, Snapshot, VmId};
 
 /// An actuator may fall short of what was asked by one part in this many: it may be coarser than the unit.
 const ROUNDING: u64 = 100;
@@ -9,45 +9,44 @@ const ROUNDING: u64 = 100;
 /// One VM's adopted allocation and what its actuators say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// The newest allocation that was adopted; `None` until the first.
-    adopted: Option<Allocation>,
-    /// What is in force, as last read back.
-    pub(super) actual: Resources,
-}
-
-/// An older allocation than the adopted one was offered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("generation {offered} was refused: {adopted} is adopted already")]
-pub(super) struct Outdated {
-    offered: Generation,
-    adopted: Generation,
+    /// What the newest snapshot desires; `None` where the VM is not this host's.
+    pub(super) adopted: Option<Allocation>,
+    /// What is in force, as last read back: the most that it may be. `None` until it is known.
+    actual: Option<Resources>,
 }
 
 impl Standing {
-    /// Adopts an allocation.
-    pub(super) fn adopt(&mut self, desired: Allocation) -> Result<(), Outdated> {
-        match self.adopted {
-            Some(adopted) if adopted.generation > desired.generation => {
-                Err(Outdated { offered: desired.generation, adopted: adopted.generation })
-            }
-            _ => {
-                self.adopted = Some(desired);
-                Ok(())
-            }
+    /// All actuators were read back.
+    pub(super) fn has(&mut self, actual: Resources) {
+        self.actual = Some(actual);
+    }
+
+    /// One actuator was set and read back.
+    pub(super) fn has_now(&mut self, amount: Amount) {
+        if let Some(actual) = &mut self.actual {
+            actual.set(amount);
         }
     }
 
-    /// Forgets what was adopted: the directory that said so is no more.
-    pub(super) fn forget(&mut self) {
-        self.adopted = None;
+    /// An actuator failed to be set to `amount`: nobody knows whether it acted. Until it is read back the larger of
+    /// both counts, so that the directory does not give away what may still be in force.
+    pub(super) fn may_have(&mut self, amount: Amount) {
+        if self.get(amount.resource()).is_some_and(|actual| actual < amount.raw()) {
+            self.has_now(amount);
+        }
     }
 
-    /// What to tell the directory: the actual amounts of what it manages.
+    fn get(&self, resource: Resource) -> Option<u64> {
+        self.actual?.get(resource)
+    }
+
+    /// What to tell the directory: the actual amounts of what it manages. Nothing as long as they are not known: it
+    /// would take a resource without an amount for one that has come down to what is desired.
     pub(super) fn applied(&self) -> Option<Applied> {
-        let adopted = self.adopted?;
+        let (adopted, actual) = (self.adopted?, self.actual?);
         let mut resources = Resources::NONE;
         for wanted in adopted.resources.amounts() {
-            if let Some(actual) = self.actual.get(wanted.resource()) {
+            if let Some(actual) = actual.get(wanted.resource()) {
                 resources.set(wanted.resource().amount(actual));
             }
         }
@@ -56,7 +55,7 @@ impl Standing {
 
     fn wanted(&self) -> impl Iterator<Item = (Amount, Option<u64>)> + '_ {
         let amounts = self.adopted.iter().flat_map(|adopted| adopted.resources.amounts());
-        amounts.map(|wanted| (wanted, self.actual.get(wanted.resource())))
+        amounts.map(|wanted| (wanted, self.get(wanted.resource())))
     }
 }
 
@@ -96,7 +95,7 @@ fn steps(standings: &BTreeMap<VmId, Standing>, due: impl Fn(u64, Option<u64>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vibra_model::{Bytes, BytesPerSec};
+    use vibra_model::{Bytes, BytesPerSec, Generation};
 
     fn bandwidth(rate: u64) -> Resources {
         Resources { bandwidth: Some(BytesPerSec(rate)), ..Resources::NONE }
@@ -107,31 +106,31 @@ mod tests {
     }
 
     #[test]
-    fn an_older_generation_is_never_adopted() {
-        let mut standing = Standing::default();
-        standing.adopt(allocation(5, 10)).unwrap();
-        let refused = standing.adopt(allocation(4, 99)).unwrap_err();
-        assert_eq!(refused, Outdated { offered: Generation(4), adopted: Generation(5) });
-        assert_eq!(standing.applied().unwrap().generation, Generation(5));
-        standing.adopt(allocation(5, 10)).unwrap();
-        standing.adopt(allocation(6, 11)).unwrap();
-        standing.forget();
-        standing.adopt(allocation(1, 10)).unwrap();
+    fn only_what_is_managed_and_known_is_told_and_as_it_is() {
+        let mut standing = Standing { adopted: Some(allocation(1, 10)), actual: None };
+        standing.has_now(Amount::Bandwidth(BytesPerSec(7)));
+        assert_eq!(standing.applied(), None, "the other actuators are not known");
+        standing.has(Resources { memory: Some(Bytes(9)), ..bandwidth(7) });
+        assert_eq!(standing.applied(), Some(Applied { resources: bandwidth(7), generation: Generation(1) }));
+        standing.adopted = None;
+        assert_eq!(standing.applied(), None);
     }
 
     #[test]
-    fn only_what_is_managed_is_told_and_as_it_is() {
-        let mut standing = Standing { adopted: None, actual: bandwidth(7) };
-        standing.actual.memory = Some(Bytes(9));
-        assert_eq!(standing.applied(), None);
-        standing.adopt(allocation(1, 10)).unwrap();
-        assert_eq!(standing.applied(), Some(Applied { resources: bandwidth(7), generation: Generation(1) }));
+    fn an_actuator_that_failed_may_have_the_larger_amount() {
+        let mut standing = Standing { adopted: Some(allocation(1, 10)), actual: Some(bandwidth(7)) };
+        for (tried, counts) in [(5, 7), (9, 9), (8, 9)] {
+            standing.may_have(Amount::Bandwidth(BytesPerSec(tried)));
+            assert_eq!(standing.applied().unwrap().resources, bandwidth(counts));
+        }
+        standing.may_have(Amount::Memory(Bytes(1)));
+        assert_eq!(standing.actual, Some(bandwidth(9)), "there is no such actuator");
     }
 
     #[test]
     fn decreases_and_increases_are_told_apart() {
         let vm: VmId = "a".parse().unwrap();
-        let with = |actual| Standing { adopted: Some(allocation(1, 1_000)), actual };
+        let with = |actual| Standing { adopted: Some(allocation(1, 1_000)), actual: Some(actual) };
         let lowered = |actual| decreases(&[(vm.clone(), with(actual))].into());
         let one = vec![(vm.clone(), Amount::Bandwidth(BytesPerSec(1_000)))];
         assert_eq!(lowered(bandwidth(1_001)), one);

@@ -21,14 +21,28 @@ enum Actuator {
     Hangs,
     /// Does not move, and does not say so.
     Sticks,
+    /// Moves, but fails before it can say so.
+    Breaks,
 }
 
 struct FakeMachine {
     id: VmId,
     has: Mutex<Resources>,
     actuator: Mutex<Actuator>,
+    sensors: Mutex<Sensors>,
     diary: Diary,
     readings: AtomicU64,
+}
+
+/// What of a fake machine says nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+enum Sensors {
+    #[default]
+    Work,
+    /// The actuators cannot be read back.
+    BlindToAllocation,
+    /// Neither its counters nor its state can be had: both wait for ever.
+    Hang,
 }
 
 #[async_trait]
@@ -50,6 +64,7 @@ impl Machine for FakeMachine {
     }
 
     async fn state(&self) -> VmState {
+        self.wait_if(Sensors::Hang).await;
         VmState::Up
     }
 
@@ -60,6 +75,10 @@ impl Machine for FakeMachine {
             Actuator::Fails => return Err(MachineError::failed(&self.id, "set it", "no such device")),
             Actuator::Hangs => std::future::pending().await,
             Actuator::Sticks => {}
+            Actuator::Breaks => {
+                self.has.lock().unwrap().set(amount);
+                return Err(MachineError::failed(&self.id, "read it back", "no answer"));
+            }
         }
         let got = self.has.lock().unwrap().get(amount.resource()).unwrap();
         self.diary.lock().unwrap().push((self.id.to_string(), got));
@@ -67,12 +86,25 @@ impl Machine for FakeMachine {
     }
 
     async fn allocation(&self) -> Result<Resources, MachineError> {
+        if *self.sensors.lock().unwrap() == Sensors::BlindToAllocation {
+            return Err(MachineError::failed(&self.id, "read it", "no such device"));
+        }
         Ok(*self.has.lock().unwrap())
     }
 
     async fn read(&self) -> Result<Reading, MachineError> {
+        self.wait_if(Sensors::Hang).await;
         let count = self.readings.fetch_add(1, SeqCst);
         Ok(Reading { life: 1, egress: Some(Bytes(count * 1_000)), ..Reading::default() })
+    }
+}
+
+impl FakeMachine {
+    async fn wait_if(&self, hang: Sensors) {
+        let sensors = *self.sensors.lock().unwrap();
+        if sensors == hang {
+            std::future::pending().await
+        }
     }
 }
 
@@ -112,6 +144,7 @@ impl Scene {
             id: name.parse().unwrap(),
             has: Mutex::new(bandwidth(100)),
             actuator: Mutex::new(Actuator::Works),
+            sensors: Mutex::default(),
             diary: diary.clone(),
             readings: AtomicU64::new(0),
         };
@@ -153,6 +186,21 @@ impl Scene {
     fn set_actuator(&self, name: &str, actuator: Actuator) {
         let machine = self.machines.iter().find(|machine| machine.id.as_str() == name).unwrap();
         *machine.actuator.lock().unwrap() = actuator;
+    }
+
+    fn set_sensors(&self, name: &str, sensors: Sensors) {
+        let machine = self.machines.iter().find(|machine| machine.id.as_str() == name).unwrap();
+        *machine.sensors.lock().unwrap() = sensors;
+    }
+
+    /// What the directory counts against the bound for a VM.
+    fn held(&self, vm: &str) -> Option<u64> {
+        self.directory.now().vm(&vm.parse().unwrap()).unwrap().held.get(Resource::Bandwidth)
+    }
+
+    /// How many reports the directory has got.
+    fn reports(&self) -> usize {
+        self.directory.commands().iter().filter(|command| matches!(command, Command::Report(_))).count()
     }
 
     fn diary(&self) -> Vec<(String, u64)> {
@@ -242,6 +290,118 @@ async fn heartbeats_go_on_while_an_actuator_hangs() {
     let before = scene.directory.commands().len();
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert!(scene.directory.commands().len() >= before + 9, "one a second");
+    agent.stop().await;
+}
+
+/// A host may be silent for three seconds before all its VMs are taken for dead.
+#[tokio::test(start_paused = true)]
+async fn one_vm_that_hangs_does_not_silence_its_host() {
+    let scene = Scene::new(&["a", "b", "c"]);
+    scene.set_sensors("b", Sensors::Hang);
+    let agent = scene.start("h1");
+    scene.until(|s| applied(s, "a") == Some(100)).await;
+    for _ in 0..10 {
+        let before = scene.reports();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(scene.reports() > before, "silent for two seconds");
+    }
+    let window = Directory::usage(&scene.directory, Timestamp(0)).await.unwrap();
+    assert!(window.samples(&"a".parse().unwrap()).len() >= 9, "the others are measured all the same");
+    agent.stop().await;
+}
+
+/// A directory that comes back gives every host three seconds to be heard.
+#[tokio::test(start_paused = true)]
+async fn the_host_is_heard_soon_after_the_directory_is_back() {
+    let scene = Scene::new(&["a", "b", "c"]);
+    let agent = scene.start("h1");
+    scene.until(|s| applied(s, "a") == Some(100)).await;
+    for _ in 0..30 {
+        scene.directory.fail(Operation::Command, ClientError::Failed { status: 503, message: "gone".into() });
+    }
+    let outage = scene.reports() + 30;
+    let begun = tokio::time::Instant::now();
+    let mut last = begun;
+    while scene.reports() < outage + 1 {
+        let before = scene.reports();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if scene.reports() > before {
+            last = tokio::time::Instant::now();
+        }
+        assert!(last.elapsed() < Duration::from_secs(2), "no report for {:?}", last.elapsed());
+    }
+    assert!(begun.elapsed() > Duration::from_secs(10), "it does wait between its attempts");
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_read_back_is_not_taken_for_lowered() {
+    let scene = Scene::new(&["a", "b", "c"]);
+    // The agent was away when "b" was to give up 50; nobody knows what "b" has.
+    scene.propose(&[("b", 50)]);
+    scene.set_sensors("b", Sensors::BlindToAllocation);
+    scene.set_actuator("b", Actuator::Fails);
+    let agent = scene.start("h1");
+    scene.until(|s| applied(s, "a") == Some(100)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!((scene.held("b"), applied(&scene.directory.now(), "b")), (Some(100), None));
+    scene.set_sensors("b", Sensors::Work);
+    scene.set_actuator("b", Actuator::Works);
+    scene.until(|s| applied(s, "b") == Some(50)).await;
+    assert_eq!(scene.held("b"), Some(50));
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_increase_that_failed_counts_until_it_is_read_back() {
+    let scene = Scene::new(&["a", "b", "c"]);
+    scene.propose(&[("c", 50)]);
+    let agent = scene.start("h1");
+    scene.until(|s| applied(s, "c") == Some(50)).await;
+    scene.set_actuator("a", Actuator::Breaks);
+    scene.set_sensors("a", Sensors::BlindToAllocation);
+    scene.propose(&[("a", 150)]);
+    scene.until(|s| applied(s, "a") == Some(150)).await;
+    // "a" may have 150 although its actuator said that it failed: to take them back does not free them yet.
+    scene.propose(&[("a", 100)]);
+    scene.set_actuator("a", Actuator::Fails);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(scene.held("a"), Some(150));
+    scene.set_sensors("a", Sensors::Work);
+    scene.set_actuator("a", Actuator::Works);
+    scene.until(|s| applied(s, "a") == Some(100)).await;
+    assert_eq!(scene.machines[0].has.lock().unwrap().bandwidth, Some(BytesPerSec(100)));
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_is_registered_anew_is_followed() {
+    let scene = Scene::new(&["a", "b", "c"]);
+    let agent = scene.start("h1");
+    scene.until(|s| applied(s, "a") == Some(100)).await;
+    for rate in [90, 80, 70] {
+        scene.propose(&[("a", rate)]);
+        scene.until(|s| applied(s, "a") == Some(rate)).await;
+    }
+    // The agent does not see it gone: the snapshots that it gets skip what happened in between.
+    scene.directory.hold_watches();
+    let vm = scene.directory.now().vm(&"a".parse().unwrap()).unwrap().clone();
+    scene.directory.run(Command::RemoveVm(vm.id.clone())).unwrap();
+    scene
+        .directory
+        .run(Command::PutVm(VmSpec {
+            id: vm.id,
+            customer: vm.customer,
+            host: vm.host,
+            address: vm.address,
+            order: vm.order,
+            weight: vm.weight,
+            floor: vm.floor,
+            initial: bandwidth(60),
+        }))
+        .unwrap();
+    scene.directory.release_watches();
+    scene.until(|s| applied(s, "a") == Some(60)).await;
     agent.stop().await;
 }
 
