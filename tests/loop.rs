@@ -1,0 +1,101 @@
+//! The whole loop in one process: load makes a server hot, the allocator moves bandwidth to it, its host applies that,
+//! and never do the servers have more than was bought; and all of it survives a restart.
+
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread::{self, JoinHandle},
+};
+use support::*;
+
+/// Looks at the directory all the time, and remembers what must never be.
+struct Witness {
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<(usize, Vec<String>)>,
+}
+
+impl Witness {
+    fn watching(cluster: &Arc<Cluster>) -> Witness {
+        let over = Arc::new(AtomicBool::new(false));
+        let (cluster, is_over) = (cluster.clone(), over.clone());
+        let thread = thread::spawn(move || {
+            let (mut observations, mut violations) = (0, Vec::new());
+            while !is_over.load(SeqCst) {
+                let Ok(snapshot) = cluster.snapshot() else { continue };
+                observations += 1;
+                let (bandwidth, memory) = (snapshot.applied("bandwidth"), snapshot.applied("memory"));
+                if bandwidth > BOUND || memory > MEMORY_BOUND {
+                    violations.push(format!("{bandwidth} bytes/s and {memory} bytes: {}", snapshot.0));
+                }
+            }
+            (observations, violations)
+        });
+        Witness { over, thread }
+    }
+
+    /// Nothing that must never be was ever seen.
+    #[track_caller]
+    fn attests(self) {
+        self.over.store(true, SeqCst);
+        let (observations, violations) = self.thread.join().expect("the witness ends");
+        assert!(violations.is_empty(), "{violations:#?}");
+        assert!(observations > 20, "{observations} observations attest nothing");
+    }
+}
+
+/// Starts everything; returns with it where the dispatcher and its admin listen, once every VM serves.
+fn up(cluster: &Cluster) -> (Running, std::net::SocketAddr, std::net::SocketAddr) {
+    let process = Running::start(&cluster.folder, &["up", "-c", "vibra.toml"]);
+    let (address, admin) = (process.address("dispatcher: http://"), process.address("dispatcher: admin at http://"));
+    cluster
+        .wait("every VM up, with its allocation applied", |snapshot| snapshot.all_are("up") && snapshot.is_settled());
+    wait_for_status(admin, "every VM used", |status| used(status) == VMS);
+    (process, address, admin)
+}
+
+#[test]
+fn bandwidth_follows_the_load_within_what_was_bought_and_survives_a_restart() {
+    let cluster = Arc::new(Cluster::new());
+    let (process, address, admin) = up(&cluster);
+    let share = BOUND / VMS as u64;
+    let hot = subset(admin, HOT.0);
+    assert_eq!(hot.len(), 2, "R");
+    let witness = Witness::watching(&cluster);
+
+    cluster.folder.write("load.csv", trace(10));
+    let target = format!("http://{address}");
+    let replay = Running::start(&cluster.folder, &["replay", "load.csv", "--target", &target, "--json", "load.json"]);
+    let moved = cluster.wait("bandwidth moved to the hot servers, and in force there", |snapshot| {
+        let of_hot: u64 = hot.iter().map(|vm| snapshot.desired_bandwidth(vm)).sum();
+        snapshot.desired_bandwidth(&hot[0]) > share * 5 / 4 && of_hot > 3 * share && snapshot.is_settled()
+    });
+    for vm in moved.vms() {
+        assert!(vm["desired"]["resources"]["bandwidth"].as_u64().unwrap() >= FLOOR, "below its floor: {vm}");
+    }
+
+    let said = replay.end();
+    // A busy machine may send late; that says nothing of the answers.
+    assert!(said.code == 0 || said.code == 4 && said.stderr.contains("fell behind"), "{said:?}");
+    let load: serde_json::Value = serde_json::from_str(&cluster.folder.read("load.json")).unwrap();
+    assert_eq!((&load["requests"], &load["completed"]), (&360.into(), &360.into()), "{load}");
+    let before = cluster.wait("the allocation settles", Snapshot::is_settled);
+    witness.attests();
+
+    process.terminate();
+    process.end().ended_with(0).with_stderr(&["stopping"]);
+    assert!(cluster.snapshot().is_err(), "nothing of it runs on");
+
+    let (again, _, admin) = up(&cluster);
+    let after = cluster.snapshot().expect("the directory answers");
+    assert!(after.revision() >= before.revision(), "{} < {}", after.revision(), before.revision());
+    assert_eq!(after.0["customers"], before.0["customers"]);
+    let allocation = |snapshot: &Snapshot| hot.iter().map(|vm| snapshot.desired_bandwidth(vm)).collect::<Vec<_>>();
+    assert_eq!(allocation(&after), allocation(&before), "without new demand there is no reason to move anything");
+    assert_eq!(subset(admin, HOT.0), hot, "the same cluster, the same table");
+    again.terminate();
+    again.end().ended_with(0);
+}
