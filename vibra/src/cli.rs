@@ -160,6 +160,9 @@ pub(crate) enum Spread {
 pub(crate) struct Replay {
     /// A trace file of any known format (see `vibra trace stat`), or `worldcup` or `youtube` for a generated one.
     pub(crate) trace: String,
+    /// World Cup object map, `id url` a line, where the trace is in that format.
+    #[arg(long)]
+    pub(crate) objects: Option<PathBuf>,
     /// Where to send the requests, such as http://127.0.0.1:8080
     #[arg(long)]
     pub(crate) target: String,
@@ -222,6 +225,8 @@ pub(crate) enum Trace {
         #[arg(long, default_value_t = 1998)]
         seed: u64,
     },
+    /// Print the notice under which data of the World Cup site is built into this program.
+    Notice,
     /// Generate a trace.
     Generate {
         /// Which: `worldcup` (a reconstruction of 1998-06-30 18:10-18:20) or `youtube`.

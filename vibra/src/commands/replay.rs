@@ -16,7 +16,7 @@ use vibra_replay::{Lengths, Mode, Options, Spread, Summary, replay};
 /// Replays, prints a summary, and fails where the run is void or a threshold is missed.
 pub(crate) fn run(args: &cli::Replay) -> Outcome {
     let (target, host) = target(&args.target).map_err(Failure::Usage)?;
-    let mut trace = trace::load(&args.trace, None, args.seed)?;
+    let mut trace = trace::load(&args.trace, args.objects.clone(), args.seed)?;
     if let Some(seconds) = args.seconds {
         let trace_time = Duration::from_secs_f64(seconds as f64 * args.speed);
         trace = trace.window(Duration::ZERO, trace_time);

@@ -15,6 +15,10 @@ pub(crate) fn run(command: cli::Trace) -> Outcome {
     match command {
         cli::Trace::Convert { input, output, objects } => convert_file(&input, &output, objects),
         cli::Trace::Stat { trace, objects, servers, seed } => summarise(&load(&trace, objects, seed)?, servers),
+        cli::Trace::Notice => {
+            print!("{}", generate::worldcup::NOTICE);
+            Ok(())
+        }
         cli::Trace::Generate { kind, output, seed, scale } => generate_file(&kind, &output, seed, scale),
     }
 }
