@@ -117,7 +117,7 @@ impl Objects {
 
     /// Bytes of all objects together.
     pub fn total_bytes(&self) -> u64 {
-        self.list.iter().map(|object| object.size).sum()
+        self.list.iter().fold(0, |sum, object| sum.saturating_add(object.size))
     }
 }
 

@@ -90,12 +90,12 @@ fn subset_rows(trace: &Trace, count: usize, index: impl Fn(&str) -> usize) -> Ve
     for Request { object, bytes, .. } in &trace.requests {
         let row = &mut rows[by_object[object.0 as usize]];
         row.requests += 1;
-        row.bytes += bytes.get().unwrap_or(0);
+        row.bytes = row.bytes.saturating_add(bytes.get().unwrap_or(0));
     }
     for id in requested(trace) {
         let row = &mut rows[by_object[id as usize]];
         row.objects += 1;
-        row.distinct_bytes += trace.objects[crate::ObjectId(id)].size;
+        row.distinct_bytes = row.distinct_bytes.saturating_add(trace.objects[crate::ObjectId(id)].size);
     }
     rows
 }

@@ -54,7 +54,7 @@ pub struct Trace {
 impl Trace {
     /// From the first second to the end of the clock step of the last request; zero without requests.
     pub fn duration(&self) -> Duration {
-        self.requests.last().map_or(Duration::ZERO, |last| last.at + self.resolution)
+        self.requests.last().map_or(Duration::ZERO, |last| last.at.saturating_add(self.resolution))
     }
 
     /// Opens a trace and reads the whole of it; its defects are counted, and all else is used.

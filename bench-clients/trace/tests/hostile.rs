@@ -1,9 +1,9 @@
 //! Input that is damaged, or no trace at all: it costs no more than itself.
 
-use flate2::{Compression, write::GzEncoder};
+use flate2::{Compression, Crc, write::GzEncoder};
 use proptest::prelude::*;
 use std::io::{Cursor, Write};
-use vibra_trace::{DefectClass, Format, Options, Reader};
+use vibra_trace::{DefectClass, Format, Options, Reader, stat, subsets};
 
 fn reader(bytes: Vec<u8>, format: Option<Format>) -> Result<Reader, vibra_trace::Error> {
     Reader::new(Cursor::new(bytes), "x", &Options { format, ..Options::default() })
@@ -20,6 +20,33 @@ proptest! {
         prop_assert!(defects.first().iter().all(|defect| defect.offset <= length));
     }
 
+    /// Blocks of the compact format whose checksums are right, with any numbers in them.
+    #[test]
+    fn any_blocks_can_be_read(
+        resolution in number(),
+        blocks in prop::collection::vec((0..4usize, prop::collection::vec(number(), 0..12)), 0..12),
+    ) {
+        let header = block(b'H', &[&[1, b'n', 0], &*varint(resolution), &[0, 0]].concat());
+        let mut bytes = [&b"\x89VTR\r\n\x1a\x01"[..], &header].concat();
+        for (kind, numbers) in blocks {
+            let payload: Vec<u8> = match kind {
+                // One object with this number and size; its URL differs from all others but by chance.
+                0 => {
+                    let (number, size) = (numbers.first().copied().unwrap_or(0), numbers.get(1).copied().unwrap_or(0));
+                    let url = format!("/{}", bytes.len());
+                    [varint(number), varint(1), varint(url.len() as u64), url.into_bytes(), varint(size)].concat()
+                }
+                _ => numbers.iter().flat_map(|&number| varint(number)).collect(),
+            };
+            bytes.extend(block(b"OSRE"[kind], &payload));
+        }
+        let (trace, _) = reader(bytes, Some(Format::Compact)).unwrap().read_all();
+        prop_assert!(trace.requests.is_sorted_by_key(|request| request.at));
+        let rows = subsets(&trace, 2, &str::len);
+        prop_assert_eq!(rows.iter().map(|row| row.requests).sum::<u64>(), stat(&trace).requests);
+        prop_assert!(trace.objects.total_bytes() >= trace.objects.iter().map(|(_, object)| object.size).max().unwrap_or(0));
+    }
+
     /// Lines of a log with any byte exchanged.
     #[test]
     fn a_changed_byte_costs_one_line(at in 0..240usize, to: u8) {
@@ -29,6 +56,38 @@ proptest! {
         let (trace, _) = reader(bytes, Some(Format::Log)).unwrap().read_all();
         prop_assert!(trace.requests.len() >= 2, "{}", trace.requests.len());
     }
+}
+
+/// Small numbers, and those at which sums overflow.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![0..4u64, Just(u32::MAX.into()), (u64::MAX - 2)..=u64::MAX]
+}
+
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+    out
+}
+
+/// A block of the compact format with its checksum.
+fn block(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let mut crc = Crc::new();
+    crc.update(&[kind]);
+    crc.update(payload);
+    [&[kind], &(payload.len() as u32).to_le_bytes()[..], &crc.sum().to_le_bytes(), payload].concat()
+}
+
+/// Two requests for two bytes fewer than a u64 can count.
+#[test]
+fn sums_that_overflow_stop_at_their_end() {
+    let csv = "offset,url,status,bytes\n1,/a,200,18446744073709551613\n2,/b,200,18446744073709551613\n";
+    let (trace, _) = reader(csv.into(), None).unwrap().read_all();
+    assert_eq!((stat(&trace).bytes, stat(&trace).distinct_bytes), (u64::MAX, u64::MAX));
+    assert_eq!(trace.objects.total_bytes(), u64::MAX);
 }
 
 fn record(time: u32, method: u8) -> Vec<u8> {

@@ -7,6 +7,7 @@ use crate::source::Source;
 use crate::tables::Tables;
 use crate::{Defect, DefectClass, Error, LoggedBytes, Method, ObjectId};
 use flate2::Crc;
+use std::ops::Range;
 
 pub(crate) struct Compact {
     source: Source,
@@ -194,14 +195,15 @@ fn read_sizes(payload: &mut Payload<'_>, objects: &Numbers, tables: &mut Tables)
 /// From a trace's own numbers of its objects to ids here. They differ only behind a block of objects that was lost.
 #[derive(Default)]
 struct Numbers {
-    /// Runs of consecutive numbers: the first, its id, how many. By first.
-    runs: Vec<(u32, u32, u32)>,
+    /// Runs of consecutive numbers in ascending order, each with the id of its first.
+    runs: Vec<(Range<u64>, u32)>,
 }
 
 impl Numbers {
     fn find(&self, number: u32) -> Option<ObjectId> {
-        let &(first, id, count) = self.runs.iter().rev().find(|&&(first, ..)| first <= number)?;
-        (number - first < count).then(|| ObjectId(id + (number - first)))
+        let number = u64::from(number);
+        let (numbers, first) = self.runs.get(self.runs.partition_point(|(numbers, _)| numbers.end <= number))?;
+        numbers.contains(&number).then(|| ObjectId(first + (number - numbers.start) as u32))
     }
 
     fn read(&mut self, payload: &mut Payload<'_>, tables: &mut Tables) -> Result<(), String> {
@@ -221,12 +223,15 @@ impl Numbers {
     }
 
     fn add(&mut self, number: u32, id: u32) -> Result<(), String> {
+        let number = u64::from(number);
         match self.runs.last_mut() {
-            Some((first, first_id, count)) if *first + *count == number && *first_id + *count == id => *count += 1,
-            Some((first, _, count)) if *first + *count > number => {
-                return Err(format!("object {number} comes after object {}", *first + *count - 1));
+            Some((numbers, _)) if numbers.end > number => {
+                return Err(format!("object {number} comes after object {}", numbers.end - 1));
             }
-            _ => self.runs.push((number, id, 1)),
+            Some((numbers, first)) if numbers.end == number && *first + (number - numbers.start) as u32 == id => {
+                numbers.end += 1;
+            }
+            _ => self.runs.push((number..number + 1, id)),
         }
         Ok(())
     }
