@@ -1,16 +1,19 @@
 //! Who bears which token.
 
 use sha2::{Digest, Sha256};
-use std::fmt;
-use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+};
 use vibra_model::Role;
 
 /// Bearer tokens with their roles. The tokens themselves are not kept, only their SHA-256; neither is ever shown.
 ///
-/// A token is compared with all, digest by digest and in constant time: how long it takes tells nothing about how much
-/// of a guess is right. Against guessing itself only the token's own randomness helps: make it of 16 random bytes or more.
+/// A token is looked up by its digest, in a time that does not depend on how many there are. Nobody can steer the
+/// digest of a guess towards that of a token, so how long it takes tells nothing about how much of a guess is right.
+/// Against guessing itself only the token's own randomness helps: make it of 16 random bytes or more.
 #[derive(Clone, Default)]
-pub struct Tokens(Vec<([u8; 32], Role)>);
+pub struct Tokens(HashMap<[u8; 32], Role>);
 
 /// Why a text is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -42,25 +45,18 @@ impl Tokens {
         if !(1..=1024).contains(&token.len()) || !token.bytes().all(|c| c.is_ascii_graphic()) {
             return Err(TokenError::NotVisible);
         }
-        if self.role(token.as_bytes()).is_some() {
-            return Err(TokenError::Twice);
+        match self.0.entry(digest(token.as_bytes())) {
+            Entry::Occupied(_) => Err(TokenError::Twice),
+            Entry::Vacant(free) => {
+                free.insert(role);
+                Ok(())
+            }
         }
-        self.0.push((digest(token.as_bytes()), role));
-        Ok(())
     }
 
     /// The role of the bearer of `token`.
     pub(crate) fn role(&self, token: &[u8]) -> Option<&Role> {
-        let told = digest(token);
-        let mut found = Choice::from(0);
-        let mut which = 0;
-        for (index, (known, _)) in (0u64..).zip(&self.0) {
-            let same = known.ct_eq(&told);
-            which.conditional_assign(&index, same);
-            found |= same;
-        }
-        let which = usize::try_from(which).ok()?;
-        bool::from(found).then(|| &self.0[which].1)
+        self.0.get(&digest(token))
     }
 }
 
@@ -70,7 +66,7 @@ fn digest(token: &[u8]) -> [u8; 32] {
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(_, role)| role)).finish()
+        f.debug_list().entries(self.0.values()).finish()
     }
 }
 
