@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 use std::{
     any::Any,
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
-use vibra_model::{CustomerId, Plan, Revision, Snapshot, Timestamp, UsageWindow};
+use vibra_model::{CustomerId, Plan, Revision, Snapshot, Timestamp, UsageWindow, VmId};
 use vibra_policy::{Checked, Composition, Fault, Fixed, FixedParameters, Limits, Policy, RestoreError, View, check};
 
 /// Without any new sample for longer than this nothing is changed: what is known is too old to act on.
@@ -17,9 +18,10 @@ pub const SILENCE: Duration = Duration::from_secs(10);
 pub struct Core {
     policies: Composition,
     limits: Limits,
-    /// The newest sample so far, and when it was first seen. Hosts' clocks may differ from the allocator's: so only
-    /// the time of seeing tells how old the knowledge is.
-    newest: Option<Timestamp>,
+    /// The newest sample of each VM that was seen so far.
+    newest: BTreeMap<VmId, Timestamp>,
+    /// When any of them was first seen. Hosts' clocks differ from the allocator's and from one another: so only the
+    /// time of seeing tells how old the knowledge is, and only samples of one VM can be told older and newer.
     heard: Option<Timestamp>,
 }
 
@@ -68,7 +70,7 @@ impl Core {
     /// The policies of one customer, with steps of any size allowed.
     pub fn new(customer: CustomerId, policies: Composition) -> Self {
         let limits = Limits::of(&customer, &policies.resources());
-        Core { policies, limits, newest: None, heard: None }
+        Core { policies, limits, newest: BTreeMap::new(), heard: None }
     }
 
     /// Holds plans to steps of at most this share of the customer's bound.
@@ -88,10 +90,7 @@ impl Core {
     pub fn step(&mut self, snapshot: &Snapshot, usage: &UsageWindow, now: Timestamp) -> Decision {
         let customer = self.limits.customer.clone();
         let view = View::new(snapshot, &customer, usage);
-        let inputs = inputs(&view);
-        if inputs.newest > self.newest {
-            (self.newest, self.heard) = (inputs.newest, Some(now));
-        }
+        let inputs = self.take_in(&view, now);
         let nothing = Plan { base: snapshot.revision(), ..Plan::default() };
         if self.heard.is_none_or(|heard| now.since(heard) > SILENCE) {
             return Decision { inputs, plan: nothing, verdict: Verdict::TooOld, alarms: Vec::new() };
@@ -112,6 +111,24 @@ impl Core {
         Decision { inputs, plan, verdict, alarms }
     }
 
+    /// Notes what is new in the usage window, and says what there is in it.
+    fn take_in(&mut self, view: &View<'_>, now: Timestamp) -> Inputs {
+        let mut inputs = Inputs { revision: view.snapshot().revision(), vms: view.vms().len(), ..Inputs::default() };
+        let own = |vm: &VmId| view.snapshot().vm(vm).is_some_and(|vm| vm.customer == *view.customer());
+        self.newest.retain(|vm, _| own(vm));
+        for (vm, samples) in view.usage().0.iter().filter(|(vm, _)| own(vm)) {
+            let Some(newest) = samples.iter().map(|sample| sample.at).max() else { continue };
+            inputs.measured += 1;
+            inputs.samples += samples.len();
+            inputs.newest = inputs.newest.max(Some(newest));
+            if self.newest.get(vm).is_none_or(|&known| known < newest) {
+                self.newest.insert(vm.clone(), newest);
+                self.heard = Some(now);
+            }
+        }
+        inputs
+    }
+
     /// The policies' state, for [`restore`](Self::restore) by another allocator.
     pub fn save(&self) -> serde_json::Value {
         self.policies.save()
@@ -124,17 +141,6 @@ impl Core {
     pub fn restore(&mut self, state: &serde_json::Value) -> Result<(), RestoreError> {
         self.policies.restore(state)
     }
-}
-
-fn inputs(view: &View<'_>) -> Inputs {
-    let mut inputs = Inputs { revision: view.snapshot().revision(), vms: view.vms().len(), ..Inputs::default() };
-    let own = |vm| view.snapshot().vm(vm).is_some_and(|vm| vm.customer == *view.customer());
-    for (_, samples) in view.usage().0.iter().filter(|(vm, samples)| !samples.is_empty() && own(vm)) {
-        inputs.measured += 1;
-        inputs.samples += samples.len();
-        inputs.newest = inputs.newest.max(samples.iter().map(|sample| sample.at).max());
-    }
-    inputs
 }
 
 /// Puts `static` in the place of a policy that panicked, and says so.

@@ -39,6 +39,19 @@ fn without_news_nothing_is_decided() {
     }
 }
 
+/// The host of "hot" has a clock that is far ahead, and then is heard of no more.
+#[test]
+fn one_clock_that_is_ahead_does_not_make_the_others_old() {
+    let snapshot = directory().now();
+    let mut core = Core::new(id("shop"), proportional());
+    core.step(&snapshot, &usage(1_000_000_000, &[("hot", 900)]), later(Duration::ZERO));
+    for second in 1..30 {
+        let news = usage(1_000 + second, &[("cold", 100)]);
+        let verdict = core.step(&snapshot, &news, later(SECOND * second as u32)).verdict;
+        assert_ne!(verdict, Verdict::TooOld, "after {second} s");
+    }
+}
+
 #[test]
 fn a_policy_that_panics_is_replaced() {
     let snapshot = directory().now();
