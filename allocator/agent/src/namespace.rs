@@ -39,7 +39,8 @@ pub struct NamespaceSettings {
     /// What waits before the shaper of one VM, as the time that it takes to pass; what comes on top is dropped, and
     /// TCP sends it again.
     pub queue: Duration,
-    /// What each VM's disk gives; `None`: as much as it can.
+    /// What each VM's disk gives; `None`: as much as it can. Where that cannot be limited the VMs run all the same:
+    /// see [`NamespaceHost::unthrottled`].
     pub disk: Option<DiskLimit>,
     /// Where the files that are served are written, on a real file system. They are kept: the next run with the same
     /// catalogue need not write them again.
@@ -47,13 +48,13 @@ pub struct NamespaceSettings {
 }
 
 impl Default for NamespaceSettings {
-    /// 10.177.x.y; queues of half a second; the default disk; files below /var/tmp/vibra.
+    /// 10.177.x.y; queues of half a second; the default disk; files below /var/cache/vibra.
     fn default() -> Self {
         NamespaceSettings {
             prefix: [10, 177],
             queue: Duration::from_millis(500),
             disk: Some(DiskLimit::default()),
-            docroots: "/var/tmp/vibra".into(),
+            docroots: "/var/cache/vibra".into(),
         }
     }
 }
@@ -90,6 +91,8 @@ struct Inner {
     run: Mutex<Run>,
     directory: PathBuf,
     group: String,
+    /// The disk that the files are on, or why its reads can be neither limited nor counted.
+    disk: Result<String, Reason>,
     /// The newest counters, and when their reading began.
     counters: Mutex<Option<(Instant, Arc<Counters>)>>,
 }
@@ -106,8 +109,12 @@ impl Inner {
         let run = Run::begin()?;
         let network = Network { run: run.number, prefix: settings.prefix, queue: settings.queue };
         let (directory, group) = (run.directory(), run.cgroup());
+        let disk = cgroup::limitable_disk(version, &group, &settings.docroots).map_err(|error| Reason::of(&error));
+        if let (Err(reason), Some(_)) = (&disk, settings.disk) {
+            tracing::warn!(%reason, "the VMs' disks are not throttled");
+        }
         let (run, counters) = (Mutex::new(run), Mutex::default());
-        let inner = Inner { network, settings, catalogue, version, run, directory, group, counters };
+        let inner = Inner { network, settings, catalogue, version, run, directory, group, disk, counters };
         command::run_all(&inner.network.host_steps())?;
         Ok(inner)
     }
@@ -178,6 +185,12 @@ impl NamespaceHost {
     /// The VMs, in the order in which they were specified.
     pub fn machines(&self) -> &[Arc<dyn Machine>] {
         &self.machines
+    }
+
+    /// Why the VMs' disks give as much as they can, although [`NamespaceSettings::disk`] asks for less: in a container,
+    /// for one, files may be on no disk of their own. `None` if they give what was asked for.
+    pub fn unthrottled(&self) -> Option<&Reason> {
+        self.inner.disk.as_ref().err().filter(|_| self.inner.settings.disk.is_some())
     }
 
     /// This machine's address outside the data centre: what is sent to it is shaped. Connections from this machine to

@@ -178,6 +178,46 @@ async fn a_disk_of_its_time_can_be_had() {
 }
 
 #[tokio::test]
+async fn without_a_disk_to_throttle_vms_run_unthrottled_and_say_so() {
+    let shm = Path::new("/dev/shm");
+    if !shm.is_dir() {
+        return eprintln!("skipped: there is no {}", shm.display());
+    }
+    let files = tempfile::tempdir_in(shm).unwrap();
+    let Some(host) = host_in(files.path(), &["vm1"], Some(DiskLimit::default())).await else { return };
+    let vm = &host.machines()[0];
+    let reason = host.unthrottled().expect("nothing in memory can be throttled").to_string();
+    assert!(reason.contains("no disk"), "{reason}");
+    assert_eq!(fetch(&client(), get(&**vm, "/small")).await.body().len(), 3_000);
+    assert_eq!(vm.read().await.unwrap().disk_blocks, None, "not measured is not 0");
+    vm.stop().await.unwrap();
+    vm.start().await.unwrap();
+    host.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_killed_master_leaves_serves_no_more_after_a_stop() {
+    let Some((host, _files)) = host(&["vm1"], None).await else { return };
+    let vm = &host.machines()[0];
+    assert_eq!(host.unthrottled(), None);
+    let master = std::fs::read_to_string(format!("/run/vibra/r{}/vm0/pid", host.outside().octets()[2])).unwrap();
+    let master = rustix::process::Pid::from_raw(master.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(master, rustix::process::Signal::KILL).unwrap();
+    let down = async {
+        while vm.state().await != VmState::Down {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), down).await.expect("it is seen to be down");
+    vm.stop().await.unwrap();
+    let refused = tokio::net::TcpStream::connect(vm.address()).await;
+    assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    vm.start().await.unwrap();
+    assert_eq!(fetch(&client(), get(&**vm, "/small")).await.body().len(), 3_000);
+    host.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn nothing_is_left() {
     let Some((first, _files)) = host(&["vm1"], None).await else { return };
     let Some((second, _more_files)) = host(&["vm1"], None).await else { return };

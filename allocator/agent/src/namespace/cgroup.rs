@@ -3,6 +3,7 @@
 mod v1;
 mod v2;
 
+use super::docroot::disk_of;
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -113,11 +114,48 @@ pub(super) fn remove(directory: &Path) -> io::Result<()> {
             done => return done,
         }
         if Instant::now() > deadline {
-            let message = format!("processes in {} do not end", directory.display());
-            return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            return Err(lingering(directory));
         }
         sleep(Duration::from_millis(5));
     }
+}
+
+/// Ends all processes in this group, and waits until they have left it.
+///
+/// # Errors
+/// As [`remove`].
+pub(super) fn end(directory: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + EMPTYING;
+    while !fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default().is_empty() {
+        kill_all(directory)?;
+        if Instant::now() > deadline {
+            return Err(lingering(directory));
+        }
+        sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// The disk that holds `files`, whose reads the control groups below `parent` can limit and count; found out by trying.
+/// Makes `files` where it is not there.
+///
+/// # Errors
+/// What the file system says; [`io::ErrorKind::Unsupported`] where they are on no disk of their own.
+pub(super) fn limitable_disk(version: CgroupVersion, parent: &str, files: &Path) -> io::Result<String> {
+    fs::create_dir_all(files)?;
+    let disk = disk_of(files)?.ok_or_else(|| {
+        let message = format!("{} is on no disk of its own, whose rate could be limited", files.display());
+        io::Error::new(io::ErrorKind::Unsupported, message)
+    })?;
+    let group = open(version, Path::new(MOUNT), &format!("{parent}/disk"));
+    group.create()?;
+    let tried = group.limit_disk(&disk, DiskLimit::default()).and_then(|()| group.disk_read(&disk));
+    group.directories().iter().try_for_each(|directory| remove(directory))?;
+    tried.map(|_| disk)
+}
+
+fn lingering(directory: &Path) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("processes in {} do not end", directory.display()))
 }
 
 /// Kills what is in the group: only this crate puts processes there.

@@ -1,6 +1,8 @@
 //! Runs `ip`, `tc`, `nft` and the like, or says what it would run.
 
 use std::{
+    env,
+    ffi::OsString,
     fmt,
     io::{self, Write},
     process::{Command, Stdio},
@@ -64,6 +66,7 @@ impl Step {
     pub(crate) fn run(&self) -> Result<String, CommandError> {
         let not_run = |source| CommandError::NotRun { step: self.to_string(), source };
         let mut child = Command::new("timeout")
+            .env("PATH", search_path(env::var_os("PATH")))
             .arg(LONGEST)
             .args(&self.words)
             .stdin(Stdio::piped())
@@ -91,6 +94,14 @@ impl fmt::Display for Step {
     }
 }
 
+/// Where programs are looked for: in this PATH, and then where Debian has `tc`, `nft` and nginx, which the PATH of a
+/// user lacks, and root's too unless he logged in as such.
+pub(super) fn search_path(path: Option<OsString>) -> OsString {
+    let mut path = path.filter(|path| !path.is_empty()).unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    path
+}
+
 /// Runs steps one after another, up to the first that fails.
 pub(crate) fn run_all(steps: &[Step]) -> Result<(), CommandError> {
     steps.iter().try_for_each(|step| step.run().map(drop))
@@ -110,6 +121,14 @@ mod tests {
         let error = Step::new("ls /no/such/place").run().unwrap_err().to_string();
         assert!(error.contains("`ls /no/such/place` failed") && error.contains("cannot access"), "{error}");
         assert!(Step::new("no-such-program-anywhere").run().is_err());
+    }
+
+    #[test]
+    fn programs_of_the_administrator_are_found() {
+        assert_eq!(search_path(Some("/mine".into())), "/mine:/usr/local/sbin:/usr/sbin:/sbin");
+        assert_eq!(search_path(None), search_path(Some("".into())));
+        let path = Step::new("sh -c").with_word("echo $PATH").run().unwrap();
+        assert!(path.trim().ends_with(":/usr/sbin:/sbin"), "{path}");
     }
 
     #[test]

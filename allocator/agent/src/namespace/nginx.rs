@@ -1,6 +1,6 @@
 //! A VM's server process: nginx, run in the VM's namespace and control group.
 
-use super::{docroot::SUFFIX, network::enter};
+use super::{command::search_path, docroot::SUFFIX, network::enter};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs::{self, File},
@@ -22,7 +22,7 @@ const STARTING: Duration = Duration::from_secs(10);
 /// How long it may take to end before it is killed.
 const ENDING: Duration = Duration::from_secs(3);
 /// How long it may take to tell its status.
-const TELLING: Duration = Duration::from_secs(1);
+const TELLING: Duration = Duration::from_millis(500);
 
 /// Moves itself into the control groups named by its first argument and becomes the command that follows: nothing of
 /// the server, nor of what it starts, is ever outside.
@@ -96,6 +96,7 @@ impl Server {
         let log = File::create(site.log())?;
         let groups: Vec<_> = groups.iter().map(|group| group.to_string_lossy()).collect();
         let mut command = Command::new("sh");
+        command.env("PATH", search_path(std::env::var_os("PATH")));
         command.args(["-c", ENTER, &groups.join(" ")]).args(enter(namespace).split(' ')).args(["nginx", "-c"]);
         command.arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut server = Server { child: command.spawn()?, site };

@@ -1,7 +1,7 @@
 //! What this machine can do: found out by trying.
 
 use super::{
-    MOST_VMS,
+    MOST_VMS, NamespaceSettings,
     cgroup::{self, CgroupVersion},
     command::{Step, run_all},
     network::{Network, parse_rate},
@@ -16,7 +16,7 @@ use vibra_model::BytesPerSec;
 pub struct Reason(String);
 
 impl Reason {
-    fn of(error: &(dyn Error + 'static)) -> Self {
+    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
         Reason(crate::machine::chain(error))
     }
 }
@@ -30,6 +30,9 @@ pub struct Capabilities {
     pub cgroup: Result<CgroupVersion, Reason>,
     /// nginx with the modules that are used; its version.
     pub nginx: Result<String, Reason>,
+    /// Reads of the files that VMs serve by default can be limited and counted. If not, VMs run with a disk that is as
+    /// fast as it is.
+    pub disk: Result<(), Reason>,
 }
 
 impl Capabilities {
@@ -50,7 +53,8 @@ impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.namespaces(), &self.cgroup, &self.nginx) {
             (Ok(()), Ok(version), Ok(nginx)) => {
-                write!(f, "namespace VMs (at most {MOST_VMS}), control groups {version:?}, {nginx}")
+                write!(f, "namespace VMs (at most {MOST_VMS}), control groups {version:?}, {nginx}")?;
+                self.disk.as_ref().err().map_or(Ok(()), |reason| write!(f, "; disks are not throttled: {reason}"))
             }
             (Err(reason), ..) => write!(f, "in-process VMs only: {reason}"),
             _ => unreachable!("namespaces() names every failure"),
@@ -60,9 +64,12 @@ impl fmt::Display for Capabilities {
 
 /// Tries what namespace VMs need, and removes what it made. Blocks for a fraction of a second.
 pub fn probe() -> Capabilities {
+    let cgroup = try_cgroup().map_err(|error| Reason::of(&*error));
+    let try_disk = |&version| try_disk(version).map_err(|error| Reason::of(&*error));
     Capabilities {
         network: try_network().map_err(|error| Reason::of(&*error)),
-        cgroup: try_cgroup().map_err(|error| Reason::of(&*error)),
+        disk: cgroup.as_ref().map_err(Clone::clone).and_then(try_disk),
+        cgroup,
         nginx: try_nginx(),
     }
 }
@@ -89,6 +96,14 @@ fn try_cgroup() -> Result<CgroupVersion, Box<dyn Error>> {
     run.remove()?;
     tried?;
     Ok(version)
+}
+
+fn try_disk(version: CgroupVersion) -> Result<(), Box<dyn Error>> {
+    let mut run = Run::begin()?;
+    let tried = cgroup::limitable_disk(version, &run.cgroup(), &NamespaceSettings::default().docroots);
+    run.remove()?;
+    tried?;
+    Ok(())
 }
 
 fn try_nginx() -> Result<String, Reason> {

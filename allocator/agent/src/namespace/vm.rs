@@ -2,7 +2,7 @@
 
 use super::{
     Inner,
-    cgroup::Cgroup,
+    cgroup::{self, Cgroup},
     docroot,
     nginx::{self, Server, Site},
     parse_demand, parse_drops, parse_rate,
@@ -20,6 +20,9 @@ pub(super) struct NamespaceVm {
     shared: Arc<Shared>,
     address: String,
     life: Mutex<Life>,
+    /// What it has by order, and what a restart gives it. Whoever works on the actuators holds it until they are done,
+    /// even where nobody waits for that any more: an order that was given up must not come to effect after a later one.
+    has: Arc<Mutex<Resources>>,
 }
 
 /// What the VM's blocking work needs, wherever it runs.
@@ -28,7 +31,6 @@ struct Shared {
     id: VmId,
     index: usize,
     docroot: PathBuf,
-    disk: Option<String>,
     cgroup: Box<dyn Cgroup>,
     /// What it has at its first start; it tells which resources are managed.
     initial: Resources,
@@ -38,8 +40,6 @@ struct Life {
     /// How often it was started.
     count: u64,
     server: Option<Server>,
-    /// What a restart gives it.
-    has: Resources,
     /// The network's counters at the start: they belong to the host and go on.
     egress_before: Bytes,
     drops_before: u64,
@@ -51,23 +51,12 @@ impl NamespaceVm {
         let docroot = host.docroot(index);
         docroot::populate(&docroot, &host.catalogue)?;
         host.network.vm_steps(index, spec.initial.bandwidth).iter().try_for_each(|step| step.run().map(drop))?;
-        let disk = docroot::disk_of(&docroot)?;
-        if disk.is_none() && host.settings.disk.is_some() {
-            return Err(format!("{} is on no disk whose rate can be limited", docroot.display()).into());
-        }
-        let shared = Shared {
-            id: spec.id.clone(),
-            index,
-            docroot,
-            disk,
-            cgroup: host.cgroup(index),
-            initial: spec.initial,
-            host,
-        };
+        let shared =
+            Shared { id: spec.id.clone(), index, docroot, cgroup: host.cgroup(index), initial: spec.initial, host };
         let address = format!("{}:80", shared.host.network.vm(index));
-        let has = spec.initial;
-        let life = Life { count: 0, server: None, has, egress_before: Bytes::ZERO, drops_before: 0 };
-        Ok(NamespaceVm { shared: Arc::new(shared), address, life: Mutex::new(life) })
+        let life = Mutex::new(Life { count: 0, server: None, egress_before: Bytes::ZERO, drops_before: 0 });
+        let has = Arc::new(Mutex::new(spec.initial));
+        Ok(NamespaceVm { shared: Arc::new(shared), address, life, has })
     }
 
     /// Does blocking work on the VM, off the runtime's threads.
@@ -103,7 +92,7 @@ impl Shared {
     fn prepare(&self, has: &Resources) -> Result<(), BoxError> {
         self.cgroup.create()?;
         docroot::forget(&self.docroot, &self.host.catalogue)?;
-        if let (Some(disk), Some(limit)) = (&self.disk, self.host.settings.disk) {
+        if let (Ok(disk), Some(limit)) = (&self.host.disk, self.host.settings.disk) {
             self.cgroup.limit_disk(disk, limit)?;
         }
         has.amounts().try_for_each(|amount| self.set(amount))
@@ -149,7 +138,7 @@ impl Machine for NamespaceVm {
             return Ok(());
         }
         life.server = None;
-        let has = life.has;
+        let has = self.has.clone().lock_owned().await;
         let prepare = move |vm: &Shared| {
             vm.prepare(&has)?;
             let counters = vm.host.counters()?;
@@ -166,10 +155,12 @@ impl Machine for NamespaceVm {
 
     async fn stop(&self) -> Result<(), MachineError> {
         let mut life = self.life.lock().await;
-        match life.server.take() {
-            Some(server) => server.stop().await.map_err(|error| self.failed("stop nginx", error)),
-            None => Ok(()),
-        }
+        let Some(server) = life.server.take() else { return Ok(()) };
+        let stopped = server.stop().await;
+        // A master that was killed leaves its workers, and those serve on.
+        let end = |vm: &Shared| Ok(vm.cgroup.directories().iter().try_for_each(|group| cgroup::end(group))?);
+        self.blocking("end what nginx left", end).await?;
+        stopped.map_err(|error| self.failed("stop nginx", error))
     }
 
     async fn state(&self) -> VmState {
@@ -183,23 +174,22 @@ impl Machine for NamespaceVm {
         if self.shared.initial.get(resource).is_none() {
             return Err(self.not_managed(resource));
         }
-        let mut life = self.life.lock().await;
-        let what = format!("set its {resource} to {amount}");
+        let mut has = self.has.clone().lock_owned().await;
         let work = move |vm: &Shared| {
             vm.set(amount)?;
+            has.set(amount);
             vm.get(resource)
         };
-        let actual = self.blocking(what, work).await?;
-        life.has.set(amount);
-        Ok(actual)
+        self.blocking(format!("set its {resource} to {amount}"), work).await
     }
 
     async fn allocation(&self) -> Result<Resources, MachineError> {
-        let work = |vm: &Shared| {
+        let has = self.has.clone().lock_owned().await;
+        let work = move |vm: &Shared| {
+            let managed = has.amounts().map(|amount| vm.get(amount.resource()));
+            let amounts = managed.collect::<Result<Vec<_>, _>>()?;
             let mut actual = Resources::NONE;
-            for managed in vm.initial.amounts() {
-                actual.set(vm.get(managed.resource())?);
-            }
+            amounts.into_iter().for_each(|amount| actual.set(amount));
             Ok(actual)
         };
         self.blocking("read its allocation", work).await
@@ -236,7 +226,7 @@ impl Shared {
             cpu_time: self.told("CPU time", self.cgroup.cpu_time().map_err(BoxError::from)),
             memory_in_use: self.told("memory in use", self.cgroup.memory_in_use().map_err(BoxError::from)),
             drops: counters.and_then(|counters| parse_drops(&counters.queues, self.index)),
-            disk_blocks: self.disk.as_ref().and_then(|disk| {
+            disk_blocks: self.host.disk.as_ref().ok().and_then(|disk| {
                 let read = self.cgroup.disk_read(disk).map_err(BoxError::from);
                 self.told("disk reads", read).map(|bytes| bytes.0 / 512)
             }),

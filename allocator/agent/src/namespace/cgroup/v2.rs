@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// The controllers that are used, as the parents must pass them on.
-const CONTROLLERS: &str = "+memory +cpu +io";
+/// The controllers that are used. Memory must be there, the others may be missing.
+const CONTROLLERS: [&str; 3] = ["memory", "cpu", "io"];
 
 pub(super) struct Group {
     mount: PathBuf,
@@ -40,7 +40,12 @@ impl Cgroup for Group {
         // From the root down to the parent.
         let mut parents: Vec<_> = group.ancestors().skip(1).take_while(|path| path.starts_with(&self.mount)).collect();
         parents.reverse();
-        parents.into_iter().try_for_each(|parent| write(&parent.join("cgroup.subtree_control"), CONTROLLERS))
+        parents.into_iter().try_for_each(|parent| {
+            let there = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
+            let used = |name: &&str| *name == "memory" || there.split_whitespace().any(|known| known == *name);
+            let passed: Vec<_> = CONTROLLERS.into_iter().filter(used).map(|name| format!("+{name}")).collect();
+            write(&parent.join("cgroup.subtree_control"), &passed.join(" "))
+        })
     }
 
     fn directories(&self) -> Vec<PathBuf> {
