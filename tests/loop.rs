@@ -64,6 +64,8 @@ fn bandwidth_follows_the_load_within_what_was_bought_and_survives_a_restart() {
     let share = BOUND / VMS as u64;
     let hot = subset(admin, HOT.0);
     assert_eq!(hot.len(), 2, "R");
+    let status = vibra(&cluster.folder, &["status"]).ended_with(0);
+    status.with_stdout(&["url-hash, hash charsum, R = 2", "customer shop: bandwidth 2.00 MB/s", "vm4"]);
     let witness = Witness::watching(&cluster);
 
     cluster.folder.write("load.csv", trace(10));
@@ -87,6 +89,7 @@ fn bandwidth_follows_the_load_within_what_was_bought_and_survives_a_restart() {
 
     process.terminate();
     process.end().ended_with(0).with_stderr(&["stopping"]);
+    vibra(&cluster.folder, &["status"]).ended_with(1).with_stderr(&["asking the dispatcher at"]);
     assert!(cluster.snapshot().is_err(), "nothing of it runs on");
 
     let (again, _, admin) = up(&cluster);

@@ -2,8 +2,11 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, thread::sleep, time::Duration};
 use support::*;
+
+/// How long the directory is away: long enough for all who try again to do so seldom.
+const OUTAGE: Duration = Duration::from_millis(6_500);
 
 /// A part alone.
 fn start(cluster: &Cluster, part: &str) -> Running {
@@ -90,4 +93,21 @@ fn the_dispatcher_serves_without_the_directory_and_the_directory_comes_back_as_i
     }
     parts.wait_until_serving();
     assert_eq!(parts.status_of(HOT.0), 200);
+}
+
+#[test]
+fn an_outage_of_the_directory_makes_no_host_look_dead_afterwards() {
+    let mut parts = Parts::start();
+    let before = parts.cluster.wait("the allocation applied", Snapshot::is_settled);
+    parts.directory.take().expect("it runs").kill();
+    // Nothing is waited for here: this is what happens, and how long.
+    sleep(OUTAGE);
+    parts.directory = Some(start(&parts.cluster, "directory"));
+    eventually("a report of the host", || {
+        let usage = parts.cluster.usage()?;
+        if usage.to_string().contains("vm4") { Ok(()) } else { Err(usage.to_string()) }
+    });
+    let after = parts.cluster.snapshot().expect("the directory answers");
+    assert_eq!(after.0["vms"], before.0["vms"], "no VM was taken for dead, none lost what it was allocated");
+    parts.wait_until_serving();
 }

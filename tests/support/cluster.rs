@@ -50,16 +50,25 @@ impl Cluster {
         let folder = Folder::new();
         let directory = fixed_address();
         folder.write("trace.csv", trace(30));
-        folder.write("vibra.toml", configuration(directory));
+        folder.write("vibra.toml", configuration(directory, fixed_address()));
         let token = folder.file("directory.redb.token");
         Cluster { folder, directory, token }
     }
 
     /// The directory as it is now.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, String> {
-        let answered = request(self.directory, "GET", "/v1/snapshot", &bearer(&self.token), b"");
+        self.ask("/v1/snapshot").map(Snapshot)
+    }
+
+    /// The usage that was reported to the directory since it started, as far as it keeps it.
+    pub(crate) fn usage(&self) -> Result<Value, String> {
+        self.ask("/v1/usage")
+    }
+
+    fn ask(&self, path: &str) -> Result<Value, String> {
+        let answered = request(self.directory, "GET", path, &bearer(&self.token), b"");
         let response = answered.map_err(|error| format!("the directory: {error}"))?;
-        if response.status == 200 { Ok(Snapshot(response.json())) } else { Err(response.text()) }
+        if response.status == 200 { Ok(response.json()) } else { Err(response.text()) }
     }
 
     /// Waits until the directory is as `like` says.
@@ -73,12 +82,12 @@ impl Cluster {
 }
 
 /// Based on `docs/examples/cluster.toml`.
-fn configuration(directory: SocketAddr) -> String {
+fn configuration(directory: SocketAddr, admin: SocketAddr) -> String {
     let mut text = format!(
         r#"
         [dispatcher]
         listen = "127.0.0.1:0"
-        admin = "127.0.0.1:0"
+        admin = "{admin}"
         hash = "charsum"
         replicas = 2
         customer = "shop"

@@ -127,8 +127,14 @@ impl Running {
 
     /// Waits for its end.
     #[track_caller]
-    pub(crate) fn end(mut self) -> Said {
-        let Some(status) = wait(&mut self.child, 2 * PATIENCE) else {
+    pub(crate) fn end(self) -> Said {
+        self.end_within(2 * PATIENCE)
+    }
+
+    /// Waits for the end of something that takes its time.
+    #[track_caller]
+    pub(crate) fn end_within(mut self, limit: Duration) -> Said {
+        let Some(status) = wait(&mut self.child, limit) else {
             panic!("{} does not end; it said:\n{}", self.name, self.stderr());
         };
         let code = status.code().unwrap_or_else(|| panic!("{} ended by a signal: {status}", self.name));
