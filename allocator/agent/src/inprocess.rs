@@ -76,7 +76,7 @@ impl InProcessHost {
     ) -> Result<Self, MachineError> {
         let mut machines: Vec<Arc<dyn Machine>> = Vec::with_capacity(specs.len());
         for spec in specs {
-            let vm = InProcessVm::new(spec, settings, catalogue.clone()).await?;
+            let vm = InProcessVm::new(spec, settings, catalogue.clone())?;
             vm.start().await?;
             machines.push(Arc::new(vm));
         }

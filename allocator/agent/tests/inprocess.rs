@@ -68,6 +68,18 @@ async fn a_restart_is_cold_and_keeps_address_and_allocation() {
 }
 
 #[tokio::test]
+async fn nobody_gets_the_port_of_a_stopped_vm_and_starts_do_not_meet() {
+    let vm = start(50_000_000).await;
+    vm.stop().await.unwrap();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    assert!(socket.bind(vm.address().parse().unwrap()).is_err());
+    let (first, second) = tokio::join!(vm.start(), vm.start());
+    first.unwrap();
+    second.unwrap();
+    assert_eq!(vm.read().await.unwrap().life, 2);
+}
+
+#[tokio::test]
 async fn answers_are_reproducible() {
     let vm = start(50_000_000).await;
     let client = client();

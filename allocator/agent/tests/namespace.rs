@@ -151,6 +151,9 @@ async fn memory_is_limited_and_a_restart_is_cold() {
     assert_eq!((reading.life, reading.egress, reading.drops), (2, Some(Bytes::ZERO), Some(0)));
     assert!(reading.disk_blocks.unwrap() < 1_000, "{reading:?}");
     assert_eq!(vm.allocation().await.unwrap().memory, Some(Bytes(got.raw())));
+    vm.set(Amount::Memory(Bytes(MEMORY))).await.unwrap();
+    fetch(&client, get(&**vm, "/large")).await;
+    assert!(blocks().await >= 20_000_000 / 512, "the page cache has none of it");
     let cpu = vm.set(Amount::Cpu(MilliCpu(500))).await;
     assert!(matches!(cpu, Err(MachineError::NotManaged { .. })), "{cpu:?}");
     host.stop().await.unwrap();

@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
+    io,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
     task::{JoinHandle, JoinSet},
 };
@@ -20,6 +21,9 @@ use vibra_model::{Amount, Resource, Resources, VmId, VmState};
 /// The pause after a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How many connections wait to be accepted.
+const BACKLOG: u32 = 1_024;
+
 /// One in-process VM.
 pub(super) struct InProcessVm {
     id: VmId,
@@ -27,14 +31,16 @@ pub(super) struct InProcessVm {
     address_text: String,
     settings: OriginSettings,
     catalogue: Arc<Catalogue>,
+    /// Bound, but not listening: nobody else gets the port while the VM is stopped.
+    _port: TcpSocket,
+    /// Whoever starts or stops it is alone.
+    lifecycle: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
 struct State {
     has: Resources,
     life: u64,
-    /// The listener before the first start, so that nobody else gets the port.
-    reserved: Option<TcpListener>,
     running: Option<Running>,
 }
 
@@ -51,22 +57,24 @@ impl Drop for Running {
 
 impl InProcessVm {
     /// A VM that does not run yet, but has its address.
-    pub(super) async fn new(
+    pub(super) fn new(
         spec: MachineSpec,
         settings: OriginSettings,
         catalogue: Arc<Catalogue>,
     ) -> Result<Self, MachineError> {
         let failed = |error| MachineError::failed(&spec.id, "get a port on 127.0.0.1", error);
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let port = reserved((Ipv4Addr::LOCALHOST, 0).into()).map_err(failed)?;
+        let address = port.local_addr().map_err(failed)?;
         let has = Resources { cpu: None, ..spec.initial };
-        let state = State { has, life: 0, reserved: Some(listener), running: None };
+        let state = State { has, life: 0, running: None };
         Ok(InProcessVm {
             id: spec.id,
             address,
             address_text: address.to_string(),
             settings,
             catalogue,
+            _port: port,
+            lifecycle: tokio::sync::Mutex::default(),
             state: Mutex::new(state),
         })
     }
@@ -88,16 +96,13 @@ impl Machine for InProcessVm {
     }
 
     async fn start(&self) -> Result<(), MachineError> {
+        let _alone = self.lifecycle.lock().await;
         if self.lock().running.is_some() {
             return Ok(());
         }
-        let reserved = self.lock().reserved.take();
-        let listener = match reserved {
-            Some(listener) => listener,
-            None => TcpListener::bind(self.address)
-                .await
-                .map_err(|error| MachineError::failed(&self.id, format!("listen on {}", self.address), error))?,
-        };
+        let listener = reserved(self.address).and_then(|socket| socket.listen(BACKLOG));
+        let listener =
+            listener.map_err(|error| MachineError::failed(&self.id, format!("listen on {}", self.address), error))?;
         let mut state = self.lock();
         state.life += 1;
         let origin = Arc::new(Origin::new(self.catalogue.clone(), &self.settings, &state.has, state.life));
@@ -107,6 +112,7 @@ impl Machine for InProcessVm {
     }
 
     async fn stop(&self) -> Result<(), MachineError> {
+        let _alone = self.lifecycle.lock().await;
         let Some(mut running) = self.lock().running.take() else { return Ok(()) };
         running.server.abort();
         // It was told to end: that it did is all there is to know.
@@ -152,6 +158,14 @@ impl Machine for InProcessVm {
             None => Err(MachineError::failed(&self.id, "read its sensors", "it does not run")),
         }
     }
+}
+
+/// A socket with this address. Sockets may share it as long as at most one of them listens.
+fn reserved(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// Accepts connections until it is aborted; they end with it.

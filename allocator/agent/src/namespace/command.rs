@@ -11,13 +11,16 @@ use std::{
 /// No command may take longer, in seconds; `timeout` of coreutils sees to it.
 const LONGEST: &str = "10";
 
+/// How `timeout`, `nsenter` and shells end where there is no such program.
+const NOT_FOUND: i32 = 127;
+
 /// A command that did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// It could not be run.
     #[error("could not run `{step}`: is it installed?")]
     NotRun {
-        /// The command.
+        /// The command, without its input.
         step: String,
         /// Why.
         source: io::Error,
@@ -64,7 +67,7 @@ impl Step {
     /// # Errors
     /// [`CommandError`] where it cannot be run, fails, or takes longer than ten seconds.
     pub(crate) fn run(&self) -> Result<String, CommandError> {
-        let not_run = |source| CommandError::NotRun { step: self.to_string(), source };
+        let not_run = |source| CommandError::NotRun { step: self.words.join(" "), source };
         let mut child = Command::new("timeout")
             .env("PATH", search_path(env::var_os("PATH")))
             .arg(LONGEST)
@@ -82,7 +85,11 @@ impl Step {
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        let message = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+        let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
+        let message = String::from_utf8_lossy(said).trim().replace('\n', "; ");
+        if output.status.code() == Some(NOT_FOUND) {
+            return Err(not_run(io::Error::new(io::ErrorKind::NotFound, message)));
+        }
         Err(CommandError::Failed { step: self.to_string(), status: output.status, message })
     }
 }
@@ -120,7 +127,14 @@ mod tests {
     fn a_failure_says_what_was_run_and_what_was_said() {
         let error = Step::new("ls /no/such/place").run().unwrap_err().to_string();
         assert!(error.contains("`ls /no/such/place` failed") && error.contains("cannot access"), "{error}");
-        assert!(Step::new("no-such-program-anywhere").run().is_err());
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_told_by_its_name() {
+        for step in [Step::new("no-such-program"), Step::new("sh -c").with_word("no-such-program 2>&1")] {
+            let CommandError::NotRun { source, .. } = step.with_input("input").run().unwrap_err() else { panic!() };
+            assert!(source.to_string().contains("no-such-program"), "{source}");
+        }
     }
 
     #[test]
