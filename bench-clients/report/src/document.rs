@@ -84,8 +84,8 @@ fn quote(argument: &str) -> String {
 }
 
 impl<Setup: Serialize, Row: Serialize> Document<Setup, Row> {
-    /// Writes it as JSON for people to look into, with a line end at the end. The file is replaced as a whole: who
-    /// reads it meanwhile finds the old one.
+    /// Writes it as JSON for people to look into, with a line end at the end. A file is replaced as a whole: who reads
+    /// it meanwhile finds the old one. What is no file, such as `/dev/stdout`, is written to.
     ///
     /// # Errors
     ///
@@ -95,9 +95,17 @@ impl<Setup: Serialize, Row: Serialize> Document<Setup, Row> {
         let mut text = serde_json::to_vec_pretty(self).map_err(content)?;
         text.push(b'\n');
         let file = |source| DocumentError::File { path: path.to_owned(), verb: "written", source };
+        if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            return fs::write(path, text).map_err(file);
+        }
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
-        fs::write(&partial, text).and_then(|()| fs::rename(&partial, path)).map_err(file)
+        let replaced = fs::write(&partial, text).and_then(|()| fs::rename(&partial, path));
+        replaced.map_err(|source| {
+            // It may never have been there.
+            let _ = fs::remove_file(&partial);
+            file(source)
+        })
     }
 }
 
@@ -141,6 +149,26 @@ mod tests {
         fs::write(&path, "something older").expect("written");
         example.write(&path).expect("written");
         assert_eq!(Example::read(&path).expect("read"), example);
+        assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 1);
+    }
+
+    #[test]
+    fn what_is_no_file_is_written_to_and_stays() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("sink");
+        std::os::unix::fs::symlink("/dev/null", &path).expect("a link");
+        example().write(&path).expect("written");
+        assert!(fs::symlink_metadata(&path).expect("still there").is_symlink());
+        let names: Vec<_> = fs::read_dir(directory.path()).expect("a directory").flatten().collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a-directory");
+        fs::create_dir(&path).expect("made");
+        example().write(&path).expect_err("a directory");
         assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 1);
     }
 

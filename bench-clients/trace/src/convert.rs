@@ -4,7 +4,7 @@ use crate::format::{compact, csv};
 use crate::{Defects, Error, Format, Objects, Reader, Request, Trace};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -88,10 +88,31 @@ fn header_of(reader: &Reader) -> compact::Header {
     }
 }
 
-/// Runs `write` with the file, through gzip if its name asks for it.
+/// Runs `write` with the file, through gzip if its name asks for it. A file that is there already is replaced once all
+/// of it is written: it may be the very trace that is being read. What is no file, such as a pipe, is written to.
 fn with_output<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T, Error>) -> Result<T, Error> {
+    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        return into_file(path, path, write);
+    }
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = Path::new(&partial);
     let fault = |source| Error::File { action: "write", path: path.into(), source };
-    let mut file = BufWriter::new(File::create(path).map_err(fault)?);
+    let result = into_file(partial, path, write).and_then(|result| {
+        fs::rename(partial, path).map_err(fault)?;
+        Ok(result)
+    });
+    if result.is_err() {
+        // It may never have been there.
+        let _ = fs::remove_file(partial);
+    }
+    result
+}
+
+/// Writes to `file`, which becomes, or is, `path`.
+fn into_file<T>(file: &Path, path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T, Error>) -> Result<T, Error> {
+    let fault = |source| Error::File { action: "write", path: path.into(), source };
+    let mut file = BufWriter::new(File::create(file).map_err(fault)?);
     let result = if path.extension().is_some_and(|extension| extension == "gz") {
         let mut gzip = GzEncoder::new(&mut file, Compression::default());
         let result = write(&mut gzip);

@@ -151,3 +151,16 @@ fn a_conversion_by_stream_is_that_of_the_whole() {
     let refused = convert(open(), &directory.path().join("x.log"), Format::Log).unwrap_err().to_string();
     assert!(refused.contains("compact"), "{refused}");
 }
+
+#[test]
+fn a_trace_can_be_converted_in_place_and_a_failure_leaves_it_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.csv");
+    let rows: String = (0..20_000).map(|time| format!("{time},/{time},200,7\n")).collect();
+    std::fs::write(&path, format!("time,url,status,bytes\n{rows}")).unwrap();
+    let open = || Reader::open(&path, &Options::default()).unwrap();
+    convert(open(), &path, Format::Log).unwrap_err();
+    assert_eq!(convert(open(), &path, Format::Compact).unwrap().requests, 20_000);
+    assert_eq!(open().read_all().0.requests.len(), 20_000);
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1);
+}
