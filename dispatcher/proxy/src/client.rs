@@ -166,7 +166,8 @@ impl Client {
 fn builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     // The time for heads is kept by `Client::check`, which costs no timer a request.
-    builder.max_buf_size(limits.buffer).header_read_timeout(None);
+    // A client that has said all it has to say still gets its answer; one that has gone is found out by writing.
+    builder.max_buf_size(limits.buffer).header_read_timeout(None).half_close(true);
     if limits.headers != Limits::default().headers {
         builder.max_headers(limits.headers);
     }

@@ -25,14 +25,14 @@ const VIA_HTTP_10: HeaderValue = HeaderValue::from_static("1.0 vibra");
 pub(crate) enum BadHead {
     /// No host, more than one, or a target that is no URL.
     Malformed,
-    /// A tunnel was asked for.
-    Tunnel,
+    /// A tunnel is asked for, or the body is encoded in a way that is not undone here.
+    Unsupported,
 }
 
 /// Makes of a request's head as it came from the client at `address` the head that a server gets.
 pub(crate) fn prepare_request(head: &mut request::Parts, address: &HeaderValue) -> Result<(), BadHead> {
-    if head.method == Method::CONNECT {
-        return Err(BadHead::Tunnel);
+    if head.method == Method::CONNECT || is_coded(&head.headers) {
+        return Err(BadHead::Unsupported);
     }
     let via = if head.version == Version::HTTP_10 { VIA_HTTP_10 } else { VIA_HTTP_11 };
     check_host(head)?;
@@ -50,6 +50,17 @@ pub(crate) fn prepare_request(head: &mut request::Parts, address: &HeaderValue) 
 pub(crate) fn prepare_response(head: &mut response::Parts) {
     strip_hop_by_hop(&mut head.headers);
     head.version = Version::HTTP_11;
+}
+
+/// Whether a body is encoded for this connection by more than chunks. Chunks are undone here; what another coding has
+/// made of the body, nobody could read once its name is gone with the other headers of the connection.
+pub(crate) fn is_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(only), None) => !only.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        _ => true,
+    }
 }
 
 fn check_host(head: &request::Parts) -> Result<(), BadHead> {
@@ -178,7 +189,18 @@ mod tests {
     #[test]
     fn tunnels_are_refused() {
         let request = Request::connect("shop.example:443").header("host", "shop.example:443");
-        assert_eq!(prepared(request).unwrap_err(), BadHead::Tunnel);
+        assert_eq!(prepared(request).unwrap_err(), BadHead::Unsupported);
+    }
+
+    #[test]
+    fn codings_other_than_chunked_are_refused() {
+        for coding in ["gzip, chunked", "chunked, chunked", "gzip", ""] {
+            let refused = prepared(get("/").header("transfer-encoding", coding)).unwrap_err();
+            assert_eq!(refused, BadHead::Unsupported, "{coding:?}");
+        }
+        let twice = get("/").header("transfer-encoding", "gzip").header("transfer-encoding", "chunked");
+        assert_eq!(prepared(twice).unwrap_err(), BadHead::Unsupported);
+        assert!(prepared(get("/").header("transfer-encoding", "Chunked")).is_ok());
     }
 
     #[test]

@@ -104,10 +104,10 @@ pub(crate) struct ClientTally {
 /// Why the dispatcher answers a request itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// It is not well formed.
+    /// It is not well formed, or its body is not.
     BadRequest,
-    /// It asks for a tunnel.
-    Tunnel,
+    /// It asks for a tunnel, or its body is encoded in a way that is not undone here.
+    Unsupported,
     /// No server that was tried gave a response.
     BadGateway,
     /// There is no server to try.
@@ -118,12 +118,12 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     pub(crate) const ALL: [Refusal; 5] =
-        [Refusal::BadRequest, Refusal::Tunnel, Refusal::BadGateway, Refusal::NoServer, Refusal::TimedOut];
+        [Refusal::BadRequest, Refusal::Unsupported, Refusal::BadGateway, Refusal::NoServer, Refusal::TimedOut];
 
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Refusal::BadRequest => StatusCode::BAD_REQUEST,
-            Refusal::Tunnel => StatusCode::NOT_IMPLEMENTED,
+            Refusal::Unsupported => StatusCode::NOT_IMPLEMENTED,
             Refusal::BadGateway => StatusCode::BAD_GATEWAY,
             Refusal::NoServer => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::TimedOut => StatusCode::GATEWAY_TIMEOUT,
@@ -133,8 +133,8 @@ impl Refusal {
     /// What the client is told.
     pub(crate) fn text(self) -> &'static str {
         match self {
-            Refusal::BadRequest => "400: a request needs one Host and a path\n",
-            Refusal::Tunnel => "501: no tunnels here\n",
+            Refusal::BadRequest => "400: a request needs one Host, a path, and a whole body\n",
+            Refusal::Unsupported => "501: no tunnels, and no transfer coding but chunked\n",
             Refusal::BadGateway => "502: no server gave a valid response\n",
             Refusal::NoServer => "503: no server is available\n",
             Refusal::TimedOut => "504: the server gave no response in time\n",

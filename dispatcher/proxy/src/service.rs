@@ -47,7 +47,7 @@ fn receive(client: &Client, request: Request<Incoming>) -> Result<Request<Reques
     match headers::prepare_request(&mut head, client.address()) {
         Ok(()) => Ok(Request::from_parts(head, body.into())),
         Err(BadHead::Malformed) => Err(Refusal::BadRequest),
-        Err(BadHead::Tunnel) => Err(Refusal::Tunnel),
+        Err(BadHead::Unsupported) => Err(Refusal::Unsupported),
     }
 }
 
@@ -105,7 +105,7 @@ async fn attempt(
         let spare = if carrier.is_reused() { copy(&request) } else { None };
         client.awaits_response();
         let error = match carrier.exchange(request, || client.gives_up()).await {
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => ExchangeError::Garbage,
+            Ok(response) if is_unfit(&response) => ExchangeError::Garbage,
             Ok(response) => return Ok(deliver(response, carrier, account)),
             Err(error) => error,
         };
@@ -119,6 +119,11 @@ async fn attempt(
             (error, _) => return Err(Attempt::Failed(give_up(&mut account, &error))),
         };
     }
+}
+
+/// Whether a response cannot be handed on: nobody has asked for another protocol or for an encoded body.
+fn is_unfit(response: &Response<Incoming>) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS || headers::is_coded(response.headers())
 }
 
 async fn connect(client: &Client, account: &Account) -> Option<Box<Link>> {

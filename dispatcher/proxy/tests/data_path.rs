@@ -4,7 +4,7 @@ mod kit;
 
 use kit::{Client, Server, before, dispatcher, get, wait_for};
 use std::io::Read;
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 use vibra_routing::Algorithm;
 
@@ -323,11 +323,33 @@ fn lard_threads_share_what_they_remember() {
 }
 
 #[test]
+fn a_client_that_says_no_more_gets_its_answers() {
+    let (go, gone) = mpsc::channel();
+    let gone = Mutex::new(gone);
+    let server = Server::well(move |request| {
+        gone.lock().unwrap().recv_timeout(kit::PATIENCE).expect("the client has said all");
+        request.path().to_owned()
+    });
+    let dispatcher = before(&server);
+    let mut client = Client::of(&dispatcher);
+    client.send("GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n");
+    wait_for("the server has the first request", || server.requests().len() == 1);
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    (0..2).for_each(|_| go.send(()).unwrap());
+    assert_eq!(client.response().unwrap().text(), "/1");
+    assert_eq!(client.response().unwrap().text(), "/2");
+    let (rest, end) = client.rest();
+    assert!(rest.is_empty() && end.is_ok(), "the connection is closed once all is said");
+}
+
+#[test]
 fn a_client_that_has_gone_frees_its_server() {
     let server = Server::run(|connection| {
         connection.request()?;
-        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart")?;
-        connection.wait_for_end()
+        connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        loop {
+            connection.send(format!("4000\r\n{:16384}\r\n", ""))?;
+        }
     });
     let dispatcher = before(&server);
     let mut client = Client::of(&dispatcher);

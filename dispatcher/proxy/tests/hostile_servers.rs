@@ -48,6 +48,11 @@ fn garbage_is_a_bad_gateway() {
 }
 
 #[test]
+fn a_body_in_an_unknown_coding_is_a_bad_gateway() {
+    assert_bad_gateway("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "garbage");
+}
+
+#[test]
 fn a_head_that_breaks_off_is_a_bad_gateway() {
     assert_bad_gateway("", "closed");
     assert_bad_gateway("HTTP/1.1 200 OK\r\nContent-Le", "closed");
