@@ -77,6 +77,8 @@ impl Member {
 pub(crate) struct Control {
     revision: Revision,
     members: Vec<Member>,
+    /// The time that the current routes were made for.
+    published: Instant,
 }
 
 impl Control {
@@ -98,7 +100,11 @@ impl Control {
             }
             Table::build(&cluster(Revision(0), &specs), &config.settings)?;
         }
-        Ok(Control { revision: Revision(0), members: specs.into_iter().map(Member::new).collect() })
+        Ok(Control {
+            revision: Revision(0),
+            members: specs.into_iter().map(Member::new).collect(),
+            published: Instant::now(),
+        })
     }
 
     /// Takes over what the directory says; returns whether it matters for routing. Servers that are still there under
@@ -122,9 +128,9 @@ impl Control {
     }
 
     /// Swaps in the routing snapshot that follows from what is known.
-    pub(crate) fn publish(&self, shared: &Shared) {
-        let now = Instant::now();
-        let routes = self.routes(now, &shared.config.settings);
+    pub(crate) fn publish(&mut self, shared: &Shared) {
+        self.published = Instant::now();
+        let routes = self.routes(self.published, &shared.config.settings);
         if let Some(error) = &routes.error {
             tracing::error!(revision = %self.revision, "no routing table: {error}");
         }
@@ -185,17 +191,18 @@ impl Control {
         let mut ejected = false;
         for member in self.members.iter_mut().filter(|member| member.server.failures() >= rules.failures) {
             member.server.forget_failures();
-            member.monitor.eject(now, rules);
-            tracing::warn!(server = %member.spec.name, "ejected after {} failures in a row", rules.failures);
-            ejected = true;
+            // Requests that were under way when it was ejected may fail in a row as well.
+            if member.monitor.eject(now, rules) {
+                tracing::warn!(server = %member.spec.name, "ejected after {} failures in a row", rules.failures);
+                ejected = true;
+            }
         }
         ejected
     }
 
-    /// When the next ejection ends.
+    /// When the next ejection ends that the current routes know of. That may be past by now, if other news came first.
     fn next_return(&self) -> Option<Instant> {
-        let now = Instant::now();
-        self.members.iter().filter_map(|member| member.monitor.returns(now)).min()
+        self.members.iter().filter_map(|member| member.monitor.returns(self.published)).min()
     }
 
     /// Sees to it that each server is attended to.
@@ -311,6 +318,25 @@ pub(crate) async fn run(mut control: Control, shared: Arc<Shared>, mut stop: wat
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{PassiveCheck, StaticServer};
+
+    #[test]
+    fn an_ejection_that_ends_unnoticed_is_still_to_be_noticed() {
+        let server = |n: u16| StaticServer {
+            name: format!("s{n}").parse().unwrap(),
+            address: format!("127.0.0.1:{n}"),
+            weight: 1,
+        };
+        let servers = Source::Static(vec![server(1), server(2)]);
+        let mut control = Control::new(&Config::new("127.0.0.1:0".parse().unwrap(), servers)).unwrap();
+        let rules = PassiveCheck::default();
+        let long_ago = control.published - 10 * rules.first;
+        control.published = long_ago;
+        control.members[1].monitor.eject(long_ago, &rules);
+        assert_eq!(control.next_return(), Some(long_ago + rules.first));
+        control.published = Instant::now();
+        assert_eq!(control.next_return(), None);
+    }
 
     #[test]
     fn endpoints_have_a_host_and_a_port() {

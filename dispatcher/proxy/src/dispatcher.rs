@@ -62,7 +62,7 @@ impl Dispatcher {
     /// [`StartError`], with what to change.
     pub fn start(config: Config) -> Result<Handle, StartError> {
         check(&config)?;
-        let control = Control::new(&config)?;
+        let mut control = Control::new(&config)?;
         let (listeners, addresses) = bind_all(&config)?;
         let admin = config.admin.map(|address| bind(address, Sharing::Alone)).transpose()?;
         let admin_address = admin.as_ref().map(local_address).transpose()?;

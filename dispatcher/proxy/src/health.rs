@@ -26,7 +26,7 @@ impl Monitor {
         self.ejected_until.is_some_and(|until| now < until)
     }
 
-    /// When an ejection ends, if it has not ended yet.
+    /// When an ejection ends, if it has not ended at `now`.
     pub(crate) fn returns(&self, now: Instant) -> Option<Instant> {
         self.ejected_until.filter(|&until| now < until)
     }
@@ -45,9 +45,10 @@ impl Monitor {
     }
 
     /// Ejects it, unless it is ejected already: ever longer, as long as it does not behave for `longest` in between.
-    pub(crate) fn eject(&mut self, now: Instant, rules: &PassiveCheck) {
+    /// Says whether it has.
+    pub(crate) fn eject(&mut self, now: Instant, rules: &PassiveCheck) -> bool {
         if self.is_ejected(now) {
-            return;
+            return false;
         }
         if self.ejected_until.is_some_and(|until| now.duration_since(until) >= rules.longest) {
             self.ejections = 0;
@@ -55,6 +56,7 @@ impl Monitor {
         let length: Duration = rules.first.saturating_mul(2u32.saturating_pow(self.ejections)).min(rules.longest);
         self.ejections = self.ejections.saturating_add(1);
         self.ejected_until = Some(now + length);
+        true
     }
 }
 
@@ -85,16 +87,16 @@ mod tests {
         let mut monitor = Monitor::default();
         let mut now = Instant::now();
         for length in [S, 2 * S, 3 * S, 3 * S] {
-            monitor.eject(now, &rules);
+            assert!(monitor.eject(now, &rules));
             assert_eq!(monitor.returns(now), Some(now + length));
             assert!(!monitor.is_healthy(now));
-            monitor.eject(now, &rules);
+            assert!(!monitor.eject(now, &rules));
             assert_eq!(monitor.returns(now), Some(now + length), "an ejected server cannot be ejected");
             now += length;
             assert!(monitor.is_healthy(now));
         }
         now += 3 * S;
-        monitor.eject(now, &rules);
+        assert!(monitor.eject(now, &rules));
         assert_eq!(monitor.returns(now), Some(now + S));
     }
 }
