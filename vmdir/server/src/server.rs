@@ -42,7 +42,8 @@ pub struct Config {
     pub largest_body: usize,
     /// How many bytes of request bodies may be in hand at once.
     pub bodies: usize,
-    /// How many connections are served at once; more wait in the listening socket.
+    /// How many connections are served at once, each with a file descriptor; more wait in the listening socket. Every
+    /// host and every customer keeps one.
     pub connections: usize,
 }
 
@@ -59,7 +60,7 @@ impl Config {
             queue: 4096,
             largest_body: 16 << 20,
             bodies: 256 << 20,
-            connections: 4096,
+            connections: 16_384,
         }
     }
 

@@ -13,7 +13,7 @@ use vibra_server::Tokens;
 
 pub(crate) const HOSTS: usize = 5_000;
 pub(crate) const CUSTOMERS: usize = 1_000;
-pub(crate) const VMS_PER_HOST: usize = 4;
+const VMS_PER_HOST: usize = 4;
 pub(crate) const VMS: usize = HOSTS * VMS_PER_HOST;
 const VMS_PER_CUSTOMER: usize = VMS / CUSTOMERS;
 
@@ -23,10 +23,8 @@ const INITIAL: u64 = 1_000_000;
 const MOVED: u64 = 10_000;
 /// How many connections the cluster is registered over.
 const REGISTRARS: usize = 64;
-/// How many connections the server must serve at once.
-pub(crate) const CONNECTIONS: usize = HOSTS + CUSTOMERS + REGISTRARS;
 
-pub(crate) const OPERATOR: &str = "operator";
+const OPERATOR: &str = "operator";
 
 /// What is known of the cluster: what each VM was last granted, and when each customer's allocations last changed.
 pub(crate) struct Cluster {

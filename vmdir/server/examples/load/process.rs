@@ -1,9 +1,6 @@
 //! The server as a process of its own, and what processor time processes use.
 
-use crate::{
-    Result,
-    cluster::{self, Cluster},
-};
+use crate::{Result, cluster::Cluster};
 use std::{
     env, fs,
     io::{self, BufRead, BufReader},
@@ -30,7 +27,6 @@ pub(crate) fn store_to_serve() -> Option<PathBuf> {
 pub(crate) async fn serve(store: PathBuf) -> Result<()> {
     let store = Arc::new(RedbStore::open(store)?);
     let config = Config::new("127.0.0.1:0".parse()?, store, Cluster::tokens()?);
-    let config = Config { connections: cluster::CONNECTIONS, ..config };
     let mut server = vibra_server::Server::start(config).await?;
     println!("{}", server.address());
     let ended = tokio::task::spawn_blocking(|| io::copy(&mut io::stdin(), &mut io::sink()));
