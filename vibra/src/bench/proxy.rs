@@ -102,6 +102,8 @@ fn one(args: &BenchProxy, round: usize, size: u64, contender: Contender, server:
     let load = load(server, size, Duration::from_secs(args.seconds), args.connections)?;
     let cpu = server.cpu_time()?.saturating_sub(before);
     ensure!(load.requests > 0, "{} answered no request", contender.name());
+    // An error costs less than an answer: it would flatter the proxy.
+    ensure!(load.errors == 0, "{} failed {} of {} requests", contender.name(), load.errors, load.requests);
     Ok(Run {
         round,
         body_bytes: size,
