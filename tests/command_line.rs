@@ -71,7 +71,7 @@ fn wrong_arguments_are_wrong_usage() {
     wrong(&[&dispatcher[..], &two, &["--replicas", "0"]].concat(), "at least 1");
     wrong(&[&dispatcher[..], &two, &["--replicas", "3"]].concat(), "at most the number of servers, 2");
     wrong(&["replay", "worldcup", "--target", "127.0.0.1:80"], "write http://host:port");
-    wrong(&["trace", "generate", "worldcup", "out.txt"], ".vtrace");
+    wrong(&["trace", "generate", "worldcup", "out.txt"], ".vtr");
     wrong(&["trace", "stat", "absent.csv"], "absent.csv");
     wrong(&["demo", "--seconds", "1"], "--seconds");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "wrong usage leaves nothing behind");
@@ -174,9 +174,9 @@ fn a_trace_survives_its_way_from_one_format_to_another_and_back() {
     let folder = Folder::new();
     let worldcup = concat!(env!("CARGO_MANIFEST_DIR"), "/../traces/worldcup98/");
     let (input, objects) = (format!("{worldcup}wc_day50_4.head.bin"), format!("{worldcup}object_mappings.head.txt"));
-    let converted = vibra(&folder, &["trace", "convert", &input, "a.vtrace", "--objects", &objects]);
-    converted.ended_with(FINE).with_stdout(&["a.vtrace: 10000 requests"]);
-    for (from, to) in [("a.vtrace", "b.csv"), ("b.csv", "c.vtrace"), ("c.vtrace", "d.csv")] {
+    let converted = vibra(&folder, &["trace", "convert", &input, "a.vtr", "--objects", &objects]);
+    converted.ended_with(FINE).with_stdout(&["a.vtr: 10000 requests"]);
+    for (from, to) in [("a.vtr", "b.csv"), ("b.csv", "c.vtr"), ("c.vtr", "d.csv")] {
         vibra(&folder, &["trace", "convert", from, to]).ended_with(FINE).with_stdout(&["10000 requests"]);
     }
     // Clients are numbered anew: the same one is the same client, whatever its number.
@@ -197,7 +197,7 @@ fn a_trace_survives_its_way_from_one_format_to_another_and_back() {
     };
     let binary = stat(&[&input, "--objects", &objects]);
     contains_all("the statistics", &binary, &["requests          10000", "clients           1026", "charsum"]);
-    assert_eq!([stat(&["a.vtrace"]), stat(&["b.csv"]), stat(&["c.vtrace"])], [(); 3].map(|()| binary.clone()));
+    assert_eq!([stat(&["a.vtr"]), stat(&["b.csv"]), stat(&["c.vtr"])], [(); 3].map(|()| binary.clone()));
 }
 
 #[test]

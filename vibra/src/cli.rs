@@ -55,7 +55,7 @@ pub(crate) enum Command {
 /// Options of `demo`.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// How long to measure each row of the table, after 5 s that fill caches.
+    /// How long to measure each row of the table, after as long, but at most 5 s, to fill caches.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=600))]
     pub(crate) seconds: u64,
     /// Also write the result to this file, as JSON.
@@ -205,7 +205,7 @@ pub(crate) enum Trace {
     Convert {
         /// The trace to read.
         input: PathBuf,
-        /// The file to write: .vtrace (compact) or .csv.
+        /// The file to write: .vtr (compact) or .csv.
         output: PathBuf,
         /// World Cup object map, `id url` a line, where the input is in that format.
         #[arg(long)]
@@ -231,7 +231,7 @@ pub(crate) enum Trace {
     Generate {
         /// Which: `worldcup` (a reconstruction of 1998-06-30 18:10-18:20) or `youtube`.
         kind: String,
-        /// The file to write: .vtrace (compact) or .csv.
+        /// The file to write: .vtr (compact) or .csv.
         output: PathBuf,
         /// The seed.
         #[arg(long, default_value_t = 1998)]

@@ -21,7 +21,7 @@ pub(crate) fn run(args: &cli::Explain) -> Outcome {
     if args.json {
         println!("{}", serde_json::to_string_pretty(&explanation)?);
     } else {
-        println!("{explanation}");
+        print!("{explanation}");
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ fn output_format(path: &Path) -> Result<Format, Failure> {
     match Format::of_name(&name) {
         Some(format @ (Format::Compact | Format::Csv)) => Ok(format),
         _ => Err(Failure::usage(anyhow::anyhow!(
-            "{}: name the output .vtrace (compact) or .csv, with .gz behind it to compress it",
+            "{}: name the output .vtr (compact) or .csv, with .gz behind it to compress it",
             path.display()
         ))),
     }

@@ -6,11 +6,11 @@ use crate::{
     exit::{Failure, Outcome},
     parts::{self, host::Host, stop},
 };
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use std::{path::Path, sync::Arc};
 use tokio::sync::watch;
 use vibra_client::Directory;
-use vibra_model::{Command, CustomerId, HostSpec};
+use vibra_model::{CustomerId, HostSpec};
 
 /// Everything in one process.
 pub(crate) fn up(path: &Path) -> Outcome {
@@ -23,14 +23,17 @@ pub(crate) fn up(path: &Path) -> Outcome {
             Some(directory) if directory.listen.is_some() => Some(parts::directory::start(directory).await?),
             _ => None,
         };
-        let directory = config.directory.as_ref().map(parts::directory::client).transpose()?;
+        let directory = match (&config.directory, &server) {
+            // The port may have been found when it started.
+            (Some(section), Some(server)) => Some(parts::directory::client_at(section, &server.address().to_string())?),
+            (Some(section), None) => Some(parts::directory::client(section)?),
+            (None, _) => None,
+        };
         let (told, stopped) = watch::channel(false);
         let mut hosts = Vec::new();
         let mut allocators = Vec::new();
         if let Some(directory) = &directory {
-            for customer in &config.customers {
-                directory.command(Command::PutCustomer(customer.clone())).await.context("registering customers")?;
-            }
+            parts::directory::register(&**directory, &config.customers).await?;
             for host in &config.hosts {
                 hosts.push(Host::start(host, &config.vms, directory.clone(), stopped.clone()).await?);
             }
@@ -56,12 +59,17 @@ pub(crate) fn up(path: &Path) -> Outcome {
     })
 }
 
-/// The directory alone.
+/// The directory alone, with the customers of the configuration.
 pub(crate) fn directory(path: &Path) -> Outcome {
     let config = Config::load(path).map_err(Failure::Usage)?;
     let section = section(path, "directory", config.directory.as_ref())?;
     run(async {
         let server = parts::directory::start(section).await?;
+        // With tokens by role the operator registers customers himself; this process need not have his.
+        if section.token_file.exists() {
+            let client = parts::directory::client_at(section, &server.address().to_string())?;
+            parts::directory::register(&*client, &config.customers).await?;
+        }
         stop::requested().await?;
         server.stop().await?;
         Ok(())

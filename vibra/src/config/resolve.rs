@@ -10,6 +10,7 @@ use vibra_model::{
 };
 use vibra_policy::Policies;
 use vibra_routing::Settings;
+use vibra_trace::generate::NAMES;
 
 /// How often the allocator decides where the file does not say: the interval found optimal in section 3.5.3.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(3);
@@ -339,7 +340,13 @@ fn vm(source: &Source<'_>, raw: &raw::Vm, order: u32, initial: &Resources) -> Fa
         floor: raw.floor.into(),
         initial: *initial,
     };
-    Ok(Vm { spec, kind: raw.kind, content: raw.content.get_ref().clone() })
+    let named = raw.content.get_ref();
+    let content = if NAMES.contains(&named.as_str()) {
+        named.clone()
+    } else {
+        beside(source, &PathBuf::from(named)).to_string_lossy().into_owned()
+    };
+    Ok(Vm { spec, kind: raw.kind, content })
 }
 
 /// An empty directory that is given the file's records one by one.

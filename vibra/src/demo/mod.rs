@@ -18,9 +18,14 @@ use std::time::Duration;
 use vibra_report::{DemoRow, DemoSetup, Document, Provenance, demo_table};
 use vibra_trace::Trace;
 
-/// How long each variant runs before it is measured: caches fill for the first time, and the allocator decides for the
-/// first time after one interval, 3 s, whereupon what queued until then has to drain.
-const WARM_UP: Duration = Duration::from_secs(5);
+/// How long each variant runs before it is measured, unless it is measured for less: caches fill for the first time, and
+/// the allocator decides for the first time after one interval, 3 s, whereupon what queued until then has to drain.
+const WARM_UP: u64 = 5;
+
+/// The warm-up of these arguments.
+fn warm_up(args: &cli::Demo) -> Duration {
+    Duration::from_secs(args.seconds.min(WARM_UP))
+}
 
 /// What the JSON says beside the rows.
 #[derive(Debug, Serialize)]
@@ -49,7 +54,7 @@ struct LessBandwidth {
 pub(crate) fn run(args: &cli::Demo) -> Outcome {
     let provenance = Provenance::now(crate::COMMIT.map(str::to_owned), Some(args.seed));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let length = WARM_UP + Duration::from_secs(args.seconds);
+    let length = warm_up(args) + Duration::from_secs(args.seconds);
     let trace = trace::load("worldcup", None, args.seed)?.window(Duration::ZERO, length).trimmed();
     let measured = runtime.block_on(async {
         tokio::select! {
@@ -84,10 +89,11 @@ async fn all(args: &cli::Demo, trace: &Trace) -> anyhow::Result<(Vec<DemoRow>, D
     eprintln!("trace:   {} ({}), {} requests a variant", trace.name, trace.origin, trace.requests.len());
     let variants: Vec<_> = variants::rows().into_iter().chain([variants::with_less()]).collect();
     let bar = progress::steps(variants.len() as u64 * trace.requests.len() as u64);
+    let workload = run::Workload { trace, warm_up: warm_up(args), seed: args.seed };
     let mut rows = Vec::new();
     for variant in &variants {
         bar.set_message(variant.name());
-        rows.push(run::measure(&cluster, *variant, trace, args.seed, &bar).await?);
+        rows.push(run::measure(&cluster, *variant, &workload, &bar).await?);
     }
     bar.finish_and_clear();
     let kind = cluster.kind();
@@ -103,7 +109,7 @@ fn setup(args: &cli::Demo, trace: &Trace, kind: &'static str, less: DemoRow) -> 
         bandwidth_per_vm_bytes_per_s: variants::BANDWIDTH.0,
         memory_per_vm_bytes: cluster::MEMORY.0,
         seconds: args.seconds,
-        warm_up_seconds: WARM_UP.as_secs(),
+        warm_up_seconds: warm_up(args).as_secs(),
         less_bandwidth: LessBandwidth { bandwidth_per_vm_bytes_per_s: variants::with_less().bandwidth.0, row: less },
     }
 }

@@ -1,7 +1,6 @@
 //! One variant, measured: the whole loop of directory, agent, allocator and dispatcher, and the trace through it.
 
 use super::{
-    WARM_UP,
     cluster::{Cluster, MEMORY, VMS, initial},
     variants::Variant,
 };
@@ -41,6 +40,15 @@ const FLOOR: BytesPerSec = BytesPerSec(100_000);
 /// How long the parts may take to find each other.
 const START_LIMIT: Duration = Duration::from_secs(15);
 
+/// What every variant has to serve.
+pub(super) struct Workload<'a> {
+    pub(super) trace: &'a Trace,
+    /// How long it runs before it is measured.
+    pub(super) warm_up: Duration,
+    /// Of the arrival times within each second.
+    pub(super) seed: u64,
+}
+
 /// Runs `variant` on `cluster`, which starts cold, and measures it.
 ///
 /// # Errors
@@ -48,14 +56,13 @@ const START_LIMIT: Duration = Duration::from_secs(15);
 pub(super) async fn measure(
     cluster: &Cluster,
     variant: Variant,
-    trace: &Trace,
-    seed: u64,
+    workload: &Workload<'_>,
     bar: &ProgressBar,
 ) -> anyhow::Result<DemoRow> {
     cluster.reset(variant.bandwidth).await.context("starting the VMs cold")?;
     let system = System::start(cluster, variant).await.with_context(|| format!("starting {}", variant.name()))?;
     let before = cluster.disk_blocks().await;
-    let summary = replayed(&system.dispatcher, trace, seed, bar).await?;
+    let summary = replayed(&system.dispatcher, workload, bar).await?;
     let after = cluster.disk_blocks().await;
     let disk_blocks = before.zip(after).map(|(before, after)| after.saturating_sub(before));
     let moved = system.stop().await?;
@@ -63,11 +70,11 @@ pub(super) async fn measure(
 }
 
 /// The trace through the dispatcher: open loop at the recorded times, a seeded Poisson process within each second.
-async fn replayed(dispatcher: &Handle, trace: &Trace, seed: u64, bar: &ProgressBar) -> anyhow::Result<Summary> {
+async fn replayed(dispatcher: &Handle, workload: &Workload<'_>, bar: &ProgressBar) -> anyhow::Result<Summary> {
     let target = *dispatcher.addresses().first().context("the dispatcher listens nowhere")?;
-    let mode = Mode::Open { speed: 1.0, spread: Spread::Poisson { seed } };
-    let options = Options { warm_up: WARM_UP, timeout: Duration::from_secs(10), ..Options::new(target, mode) };
-    let (trace, bar) = (trace.clone(), bar.clone());
+    let mode = Mode::Open { speed: 1.0, spread: Spread::Poisson { seed: workload.seed } };
+    let options = Options { warm_up: workload.warm_up, timeout: Duration::from_secs(10), ..Options::new(target, mode) };
+    let (trace, bar) = (workload.trace.clone(), bar.clone());
     let before = bar.position();
     let run = move || replay(&trace, &options, |now| bar.set_position(before + now.finished));
     Ok(tokio::task::spawn_blocking(run).await??)

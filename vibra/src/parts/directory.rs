@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 use vibra_client::{Directory, HttpDirectory};
-use vibra_model::Role;
+use vibra_model::{Command, Customer, Role};
 use vibra_server::{Config, Handle, Server, Tokens};
 use vibra_store::{MemoryStore, RedbStore, Store};
 
@@ -41,9 +41,29 @@ pub(crate) async fn start(config: &config::Directory) -> anyhow::Result<Handle> 
 /// # Errors
 /// If there is no token, or the address makes no sense.
 pub(crate) fn client(config: &config::Directory) -> anyhow::Result<Arc<dyn Directory>> {
+    client_at(config, &config.authority)
+}
+
+/// As [`client`], of a directory at `authority`, `host:port`.
+///
+/// # Errors
+/// As there.
+pub(crate) fn client_at(config: &config::Directory, authority: &str) -> anyhow::Result<Arc<dyn Directory>> {
     let token = read_token(&config.token_file)?;
-    let client = HttpDirectory::new(&config.authority, &token).context("the directory's address")?;
+    let client = HttpDirectory::new(authority, &token).context("the directory's address")?;
     Ok(Arc::new(client))
+}
+
+/// Registers the configuration's customers.
+///
+/// # Errors
+/// If the directory cannot be reached, or refuses one.
+pub(crate) async fn register(directory: &dyn Directory, customers: &[Customer]) -> anyhow::Result<()> {
+    for customer in customers {
+        let registered = directory.command(Command::PutCustomer(customer.clone())).await;
+        registered.with_context(|| format!("registering customer {}", customer.id))?;
+    }
+    Ok(())
 }
 
 /// Whose token is which: those of the configuration, else one for an operator, made at the first start.
