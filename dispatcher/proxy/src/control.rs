@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::Release;
 use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_local};
@@ -301,8 +301,12 @@ pub(crate) async fn run(mut control: Control, shared: Arc<Shared>, mut stop: wat
         let returns = control.next_return();
         let changed = tokio::select! {
             (snapshot, customer) = heard(&mut directory, &shared) => {
-                shared.revision.store(snapshot.revision().0, Relaxed);
-                control.adopt(&snapshot, &customer)
+                if control.adopt(&snapshot, &customer) {
+                    control.publish(&shared);
+                }
+                // Not before: who reads this revision finds routes that are no older.
+                shared.revision.store(snapshot.revision().0, Release);
+                false
             }
             Some(news) = news.recv() => control.learn(news, &shared),
             () = shared.alarm.notified() => control.eject(&shared),

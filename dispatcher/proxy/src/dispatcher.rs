@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     pub(crate) state: Mutex<PickState>,
     /// Some server has failed often enough.
     pub(crate) alarm: Notify,
-    /// The directory's revision that was last heard of.
+    /// The directory's revision that the routes follow.
     pub(crate) revision: AtomicU64,
     /// One from each thread.
     pub(crate) clients: Vec<Arc<ClientTally>>,

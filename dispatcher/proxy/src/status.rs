@@ -5,7 +5,7 @@ use crate::metrics::{CLASSES, Counter, Failure, Tally};
 use crate::routes::Routes;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::Acquire;
 use vibra_client::Link;
 use vibra_model::{Revision, VmId, VmState};
 use vibra_routing::Settings;
@@ -13,7 +13,7 @@ use vibra_routing::Settings;
 /// How a dispatcher and its servers fare at one moment.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
-    /// The directory's revision that was last heard of; 0 with a fixed list.
+    /// The directory's revision that the routes follow; 0 with a fixed list.
     pub revision: Revision,
     /// Whether the directory is heard; with a fixed list it always is.
     pub directory: DirectoryStatus,
@@ -75,10 +75,12 @@ pub struct ServerStatus {
 
 impl Status {
     pub(crate) fn of(shared: &Shared) -> Self {
+        // Before the routes, so that these are no older.
+        let revision = Revision(shared.revision.load(Acquire));
         let routes = shared.routes.load();
         let open = |count: &Counter, less: &Counter| count.get().saturating_sub(less.get());
         Status {
-            revision: Revision(shared.revision.load(Relaxed)),
+            revision,
             directory: match &*shared.link.borrow() {
                 Link::Connecting => DirectoryStatus::Connecting,
                 Link::Live => DirectoryStatus::Live,

@@ -5,7 +5,9 @@ mod kit;
 
 use kit::{Client, Server, config, get, wait_for};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
 use vibra_client::{ClientError, FakeDirectory, Operation};
 use vibra_model::{BytesPerSec, Command, Customer, CustomerId, HostSpec, Resources, VmId, VmSpec, VmState};
 use vibra_proxy::{DirectoryStatus, Dispatcher, Handle, Source};
@@ -182,6 +184,43 @@ fn requests_go_on_while_the_directory_is_away_and_follow_it_once_it_is_back() {
     wait_for("the change arrives", || !dispatcher.status().server("vm2").unwrap().used);
     assert_eq!(dispatcher.status().directory, DirectoryStatus::Live);
     assert!((0..6).all(|_| client.get("/").text() == "one"));
+}
+
+#[test]
+fn vms_that_leave_and_come_under_load_cost_no_request() {
+    const VMS: u32 = 10;
+    let directory = directory();
+    let server = Server::named("well");
+    // The last one stays.
+    put(&directory, VMS, server.endpoint());
+    let dispatcher = start(&directory);
+    settle(&dispatcher, &directory);
+    let (done, began) = (AtomicBool::new(false), Instant::now());
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = Client::of(&dispatcher);
+                    // Ends in any case: a failure of this test must not become a wait.
+                    while !done.load(SeqCst) && began.elapsed() < 3 * kit::PATIENCE {
+                        assert_eq!(client.get("/").text(), "well");
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..3 {
+            (1..VMS).for_each(|vm| put(&directory, vm, server.endpoint()));
+            wait_for("all are used", || {
+                (1..VMS).all(|vm| dispatcher.status().server(&format!("vm{vm}")).is_some_and(|s| s.picks > 0))
+            });
+            (1..VMS).for_each(|vm| drop(directory.run(Command::RemoveVm(format!("vm{vm}").parse().unwrap())).unwrap()));
+            settle(&dispatcher, &directory);
+            assert_eq!(dispatcher.status().servers.len(), 1);
+        }
+        done.store(true, SeqCst);
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    });
+    wait_for("no request is active", || dispatcher.status().servers[0].active == 0);
 }
 
 #[test]
