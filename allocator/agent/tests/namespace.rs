@@ -153,7 +153,7 @@ async fn memory_is_limited_and_a_restart_is_cold() {
     assert_eq!(vm.allocation().await.unwrap().memory, Some(Bytes(got.raw())));
     vm.set(Amount::Memory(Bytes(MEMORY))).await.unwrap();
     fetch(&client, get(&**vm, "/large")).await;
-    // Up to a tenth was seen not to be read again: the kernel does not drop pages that are busy when it is asked to.
+    // Up to a tenth was seen not to be counted again, for a reason that is not known.
     let again = blocks().await;
     assert!(again >= 20_000_000 / 512 / 2, "{again} blocks: the page cache had much of it");
     let cpu = vm.set(Amount::Cpu(MilliCpu(500))).await;
