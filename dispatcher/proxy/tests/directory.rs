@@ -210,10 +210,11 @@ fn vms_that_leave_and_come_under_load_cost_no_request() {
             .collect();
         for _ in 0..3 {
             (1..VMS).for_each(|vm| put(&directory, vm, server.endpoint()));
-            wait_for("all are used", || {
-                (1..VMS).all(|vm| dispatcher.status().server(&format!("vm{vm}")).is_some_and(|s| s.picks > 0))
-            });
-            (1..VMS).for_each(|vm| drop(directory.run(Command::RemoveVm(format!("vm{vm}").parse().unwrap())).unwrap()));
+            let is_used = |vm| dispatcher.status().server(&format!("vm{vm}")).is_some_and(|server| server.picks > 0);
+            wait_for("all are used", || (1..VMS).all(is_used));
+            for vm in 1..VMS {
+                directory.run(Command::RemoveVm(format!("vm{vm}").parse().unwrap())).unwrap();
+            }
             settle(&dispatcher, &directory);
             assert_eq!(dispatcher.status().servers.len(), 1);
         }
