@@ -39,7 +39,11 @@ impl Cluster {
         match able {
             Ok(()) => {
                 let vms = host::namespaces(catalogue, specs()).await?;
-                let description = "network namespaces, each with nginx, an HTB class and a memory cgroup".to_owned();
+                let mut description =
+                    "network namespaces, each with nginx, an HTB class and a memory cgroup".to_owned();
+                if let Some(reason) = vms.unthrottled() {
+                    description.push_str(&format!("; disks as fast as they are, so misses cost little: {reason}"));
+                }
                 Ok(Cluster { vms: Vms::Namespaces(vms), description })
             }
             Err(why) => {

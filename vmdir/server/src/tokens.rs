@@ -5,15 +5,21 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
 };
+use subtle::ConstantTimeEq;
 use vibra_model::Role;
 
 /// Bearer tokens with their roles. The tokens themselves are not kept, only their SHA-256; neither is ever shown.
 ///
-/// A token is looked up by its digest, in a time that does not depend on how many there are. Nobody can steer the
-/// digest of a guess towards that of a token, so how long it takes tells nothing about how much of a guess is right.
-/// Against guessing itself only the token's own randomness helps: make it of 16 random bytes or more.
+/// The first bytes of a guess's digest lead to the one token that it could be, in a time that does not depend on how
+/// many there are; nobody can steer them. The whole digests are then compared in constant time, so how long it takes
+/// tells nothing about how much of a guess is right. Against guessing itself only the token's own randomness helps: make
+/// it of 16 random bytes or more.
 #[derive(Clone, Default)]
-pub struct Tokens(HashMap<[u8; 32], Role>);
+pub struct Tokens(HashMap<Lead, (Digest256, Role)>);
+
+type Digest256 = [u8; 32];
+/// The first half of a digest: two tokens that share it do not occur.
+type Lead = [u8; 16];
 
 /// Why a text is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,10 +51,11 @@ impl Tokens {
         if !(1..=1024).contains(&token.len()) || !token.bytes().all(|c| c.is_ascii_graphic()) {
             return Err(TokenError::NotVisible);
         }
-        match self.0.entry(digest(token.as_bytes())) {
+        let digest = digest(token.as_bytes());
+        match self.0.entry(lead(&digest)) {
             Entry::Occupied(_) => Err(TokenError::Twice),
             Entry::Vacant(free) => {
-                free.insert(role);
+                free.insert((digest, role));
                 Ok(())
             }
         }
@@ -56,17 +63,23 @@ impl Tokens {
 
     /// The role of the bearer of `token`.
     pub(crate) fn role(&self, token: &[u8]) -> Option<&Role> {
-        self.0.get(&digest(token))
+        let told = digest(token);
+        let (known, role) = self.0.get(&lead(&told))?;
+        bool::from(known.ct_eq(&told)).then_some(role)
     }
 }
 
-fn digest(token: &[u8]) -> [u8; 32] {
+fn digest(token: &[u8]) -> Digest256 {
     Sha256::digest(token).into()
+}
+
+fn lead(digest: &Digest256) -> Lead {
+    std::array::from_fn(|i| digest[i])
 }
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.values()).finish()
+        f.debug_list().entries(self.0.values().map(|(_, role)| role)).finish()
     }
 }
 
