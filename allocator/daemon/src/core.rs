@@ -113,7 +113,7 @@ impl Core {
 
     /// Notes what is new in the usage window, and says what there is in it.
     fn take_in(&mut self, view: &View<'_>, now: Timestamp) -> Inputs {
-        let mut inputs = Inputs { revision: view.snapshot().revision(), vms: view.vms().len(), ..Inputs::default() };
+        let mut inputs = Inputs { revision: view.snapshot().revision(), vms: view.vms().count(), ..Inputs::default() };
         let own = |vm: &VmId| view.snapshot().vm(vm).is_some_and(|vm| vm.customer == *view.customer());
         self.newest.retain(|vm, _| own(vm));
         for (vm, samples) in view.usage().0.iter().filter(|(vm, _)| own(vm)) {

@@ -1,5 +1,9 @@
 //! What a decision of `proportional` costs: 100,000 VMs on 5,000 hosts, three new samples each, every share changed.
 //!
+//! `proportional_100k` times one decision: [`View::new`] and [`Policy::decide`], from the directory's snapshot and the
+//! window of usage, which are given, to the plan with its reasons. Neither making the usage nor dropping it and the
+//! plan is in it. `check_100k` times the judgement of such a plan.
+//!
 //! `cargo bench -p vibra-policy`
 
 use divan::{Bencher, black_box};
@@ -81,7 +85,7 @@ fn proportional_100k(bencher: Bencher<'_, '_>) {
     bencher.with_inputs(|| usage(10 * round.fetch_add(1, Ordering::Relaxed))).bench_local_values(|now| {
         let mut policy = policy.lock().expect("no panic");
         let plan = policy.decide(&View::new(&directory, &shop, black_box(&now)), Timestamp(1_000_000));
-        // Both are dropped outside the measurement.
+        // Both are dropped after the measurement.
         (plan, now)
     });
 }

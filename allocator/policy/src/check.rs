@@ -1,6 +1,6 @@
 //! Judges plans by rules that no policy wrote.
 
-use vibra_model::{CustomerId, Plan, Proposal, Resource, Revision, Snapshot, Violation, VmId};
+use vibra_model::{Action, CustomerId, Plan, Proposal, Resource, Revision, Snapshot, Violation, Vm, VmId};
 
 /// What a plan may do.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,8 +109,9 @@ pub fn check(plan: &Plan, snapshot: &Snapshot, limits: &Limits) -> Result<Checke
     }
     let changes: Vec<_> = plan.actions.iter().map(|action| action.change.clone()).collect();
     for action in &plan.actions {
-        faults.extend(target_faults(&action.change.vm, action.change.to.resource(), snapshot, limits));
-        faults.extend(size_faults(action, snapshot, limits));
+        let known = snapshot.vm(&action.change.vm);
+        faults.extend(target_faults(action, known, limits));
+        faults.extend(known.into_iter().flat_map(|vm| size_faults(action, vm, snapshot, limits)));
     }
     let action_facts = plan.actions.iter().map(|action| (&action.change.vm, &action.reason));
     let refusal_facts = plan.refusals.iter().map(|refusal| (&refusal.vm, &refusal.reason));
@@ -123,9 +124,10 @@ pub fn check(plan: &Plan, snapshot: &Snapshot, limits: &Limits) -> Result<Checke
 }
 
 /// Whether it may touch the VM and the resource at all. A VM that does not exist is the directory's rules' concern.
-fn target_faults(vm: &VmId, resource: Resource, snapshot: &Snapshot, limits: &Limits) -> Vec<Fault> {
+fn target_faults(action: &Action, known: Option<&Vm>, limits: &Limits) -> Vec<Fault> {
     let mut faults = Vec::new();
-    if snapshot.vm(vm).is_some_and(|known| known.customer != limits.customer) {
+    let (vm, resource) = (&action.change.vm, action.change.to.resource());
+    if known.is_some_and(|known| known.customer != limits.customer) {
         faults.push(Fault::ForeignVm { vm: vm.clone() });
     }
     if !limits.resources.contains(&resource) {
@@ -135,18 +137,18 @@ fn target_faults(vm: &VmId, resource: Resource, snapshot: &Snapshot, limits: &Li
 }
 
 /// Whether it knows what the VM has, and changes it in a step that is small enough.
-fn size_faults(action: &vibra_model::Action, snapshot: &Snapshot, limits: &Limits) -> Vec<Fault> {
+fn size_faults(action: &Action, known: &Vm, snapshot: &Snapshot, limits: &Limits) -> Vec<Fault> {
     let mut faults = Vec::new();
-    let (vm, resource, said) = (action.change.vm.clone(), action.change.to.resource(), action.from);
-    let Some(has) = snapshot.vm(&vm).and_then(|vm| vm.desired(resource)) else { return faults };
+    let (resource, said) = (action.change.to.resource(), action.from);
+    let Some(has) = known.desired(resource) else { return faults };
     if has != said {
-        faults.push(Fault::WrongFrom { vm: vm.clone(), resource, said, has });
+        faults.push(Fault::WrongFrom { vm: known.id.clone(), resource, said, has });
     }
     let bound = snapshot.customer(&limits.customer).and_then(|customer| customer.bounds.get(resource));
     let limit = (bound.unwrap_or(0) as f64 * limits.max_step) as u64;
     let step = has.abs_diff(action.change.to.raw());
     if step > limit {
-        faults.push(Fault::LargeStep { vm, resource, step, limit });
+        faults.push(Fault::LargeStep { vm: known.id.clone(), resource, step, limit });
     }
     faults
 }

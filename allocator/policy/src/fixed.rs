@@ -69,14 +69,14 @@ impl Fixed {
     /// Gives those that came back from a failure what they had.
     fn restore_returned(&mut self, view: &View<'_>, bound: u64, plan: &mut Plan) {
         let resource = self.resource;
-        let managed = || (0..).zip(view.vms()).filter_map(|(number, vm)| Some((number, *vm, vm.desired(resource)?)));
+        let managed = || view.vms().filter_map(|vm| Some((vm, vm.desired(resource)?)));
         let (mut free, mut rooms) = (bound, Rooms::of(view, resource));
-        for (number, _, has) in managed() {
+        for (vm, has) in managed() {
             free = free.saturating_sub(has);
-            rooms.take(view.host_of(number), has);
+            rooms.take(view.host_of(vm), has);
         }
         self.kept.retain(|id, _| view.snapshot().vm(id).is_some_and(|vm| vm.customer == *view.customer()));
-        for (number, vm, has) in managed() {
+        for (vm, has) in managed() {
             let kept = self.kept.entry(vm.id.clone()).or_insert(Kept { amount: has, owed: false });
             if vm.state == VmState::Down {
                 kept.owed = true;
@@ -86,7 +86,7 @@ impl Fixed {
                 *kept = Kept { amount: has, owed: false };
                 continue;
             }
-            let (host, lacking) = (view.host_of(number), kept.amount - has);
+            let (host, lacking) = (view.host_of(vm), kept.amount - has);
             if lacking > rooms.left(host).map_or(free, |left| free.min(left)) {
                 let reason = Reason::new("what it had before its failure is not free").with("lacking", lacking as f64);
                 plan.refusals.push(Refusal { vm: vm.id.clone(), resource, reason });
@@ -102,9 +102,9 @@ impl Fixed {
     fn equalise(&self, view: &View<'_>, bound: u64, plan: &mut Plan) {
         let (mut free, mut rooms) = (bound, Rooms::of(view, self.resource));
         let (mut present, mut claims) = (Vec::new(), Vec::new());
-        for (number, vm) in view.vms().iter().enumerate() {
+        for vm in view.vms() {
             let Some(has) = vm.desired(self.resource) else { continue };
-            let host = view.host_of(number);
+            let host = view.host_of(vm);
             if vm.state != VmState::Down {
                 present.push((vm, has));
                 claims.push(Claim { weight: 1.0, floor: vm.floor.get(self.resource).unwrap_or(0), host });

@@ -63,7 +63,7 @@ fn what_is_no_longer_free_is_refused_with_the_reason() {
         let plan = decide(&mut policy, &directory);
         assert!(plan.actions.is_empty(), "{plan:?}");
         assert_eq!(plan.refusals[0].vm, id("vm0"));
-        assert_eq!(plan.refusals[0].reason.facts, [("lacking".into(), 59.0)]);
+        assert_eq!(plan.refusals[0].reason.facts[..], [("lacking".into(), 59.0)]);
     }
 }
 

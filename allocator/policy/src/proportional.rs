@@ -85,14 +85,15 @@ struct Estimate {
 }
 
 /// A VM that takes part.
-struct Party<'a> {
-    vm: &'a Vm,
+struct Party {
+    /// Its id, not its record: records are large, and of many VMs most have left the caches before the actions are made.
+    id: VmId,
     has: u64,
 }
 
 /// Who takes part in a division, and what is there to divide.
-struct Survey<'a> {
-    parties: Vec<Party<'a>>,
+struct Survey {
+    parties: Vec<Party>,
     /// What each of the parties is due.
     claims: Vec<Claim>,
     /// What all others leave on the hosts.
@@ -135,16 +136,18 @@ impl Proportional {
 
     /// Takes the samples in that are new, drops the estimates of VMs that are gone, and parts the VMs that take part
     /// from those that keep what they have. All of it in one pass: for 100,000 VMs memory is what costs.
-    fn survey<'a>(&mut self, view: &View<'a>, now: Timestamp) -> Survey<'a> {
-        let mut survey = Survey::new(Rooms::of(view, self.resource), view.vms().len());
-        let mut known = std::mem::take(&mut self.estimates).into_iter().peekable();
+    fn survey(&mut self, view: &View<'_>, now: Timestamp) -> Survey {
+        let last = std::mem::take(&mut self.estimates);
+        // The cluster is most likely as large as the last time.
+        let mut survey = Survey::new(Rooms::of(view, self.resource), last.len());
+        self.estimates.reserve(last.len());
+        let mut known = last.into_iter().peekable();
         let mut usage = view.usage().0.iter().peekable();
-        self.estimates.reserve(view.vms().len());
-        for (number, vm) in view.vms().iter().enumerate() {
+        for vm in view.vms() {
             let old = matching(&mut known, &vm.id, |(id, _)| id);
             let samples = matching(&mut usage, &vm.id, |(id, _)| id).map_or(&[][..], |(_, samples)| samples);
             let new = self.learnt(old.as_ref().map(|(_, estimate)| *estimate), samples, now.after(FUTURE));
-            survey.sort_in(vm, view.host_of(number), self.resource, new);
+            survey.sort_in(vm, view.host_of(vm), self.resource, new);
             if let Some(estimate) = new {
                 let id = old.map_or_else(|| vm.id.clone(), |(id, _)| id);
                 self.estimates.push((id, estimate));
@@ -169,7 +172,7 @@ impl Proportional {
     }
 
     /// The new shares of those who take part, or why there are none.
-    fn shares(&self, bound: u64, survey: &Survey<'_>) -> Result<Vec<u64>, &'static str> {
+    fn shares(&self, bound: u64, survey: &Survey) -> Result<Vec<u64>, &'static str> {
         let Survey { parties, claims, rooms, kept, .. } = survey;
         if claims.iter().all(|claim| claim.weight == 0.0) {
             return Err("no one has any demand");
@@ -186,21 +189,21 @@ impl Proportional {
     }
 }
 
-impl<'a> Survey<'a> {
+impl Survey {
     fn new(rooms: Rooms, vms: usize) -> Self {
         let (parties, claims) = (Vec::with_capacity(vms), Vec::with_capacity(vms));
         Survey { parties, claims, rooms, kept: 0, refusals: Vec::new() }
     }
 
     /// Finds out whether a VM takes part.
-    fn sort_in(&mut self, vm: &'a Vm, host: Option<usize>, resource: Resource, estimate: Option<Estimate>) {
+    fn sort_in(&mut self, vm: &Vm, host: Option<usize>, resource: Resource, estimate: Option<Estimate>) {
         let Some(has) = vm.desired(resource) else { return };
         let why = match (vm.state, estimate) {
             (VmState::Down, _) => "down: keeps its floor",
             (_, None) => "never measured: keeps what it has",
             (_, Some(estimate)) => {
                 let floor = vm.floor.get(resource).unwrap_or(0);
-                self.parties.push(Party { vm, has });
+                self.parties.push(Party { id: vm.id.clone(), has });
                 self.claims.push(Claim { weight: estimate.demand, floor, host });
                 return;
             }
@@ -211,8 +214,8 @@ impl<'a> Survey<'a> {
     }
 
     /// The parties, each with its demand.
-    fn demands(&self) -> impl Iterator<Item = (&Party<'a>, f64)> {
-        self.parties.iter().zip(self.claims.iter().map(|claim| claim.weight))
+    fn into_demands(self) -> impl ExactSizeIterator<Item = (Party, f64)> {
+        self.parties.into_iter().zip(self.claims.into_iter().map(|claim| claim.weight))
     }
 }
 
@@ -233,13 +236,13 @@ impl Policy for Proportional {
         let Some(bound) = view.bound(resource) else { return plan };
         match self.shares(bound, &survey) {
             Ok(shares) => {
-                let changed = survey.demands().zip(shares).filter(|((party, _), to)| party.has != *to);
-                plan.actions.reserve(survey.parties.len());
+                plan.actions.reserve(shares.len());
+                let changed = survey.into_demands().zip(shares).filter(|((party, _), to)| party.has != *to);
                 plan.actions.extend(changed.map(|((party, demand), to)| party.action(resource.amount(to), demand)));
             }
-            Err(why) => plan.refusals.extend(survey.demands().map(|(party, demand)| {
+            Err(why) => plan.refusals.extend(survey.into_demands().map(|(party, demand)| {
                 let reason = Reason::new(why).with("demand", demand);
-                Refusal { vm: party.vm.id.clone(), resource, reason }
+                Refusal { vm: party.id, resource, reason }
             })),
         }
         plan
@@ -264,13 +267,12 @@ impl Policy for Proportional {
     }
 }
 
-impl Party<'_> {
-    fn action(&self, to: Amount, demand: f64) -> Action {
-        let facts = vec![("demand".into(), demand)];
+impl Party {
+    fn action(self, to: Amount, demand: f64) -> Action {
         Action {
-            change: AllocationChange { vm: self.vm.id.clone(), to },
+            change: AllocationChange { vm: self.id, to },
             from: self.has,
-            reason: Reason { rule: "in proportion to demand".into(), facts },
+            reason: Reason::new("in proportion to demand").with("demand", demand),
         }
     }
 }
@@ -287,7 +289,7 @@ fn demand(resource: Resource, sample: &UsageSample) -> Option<f64> {
 
 /// Shortens all changes in the same proportion, so that none is larger than `step`. Between two divisions that keep
 /// the rules every one in between does too; rounding favours the smaller share, so that sums stay within it.
-fn shorten(parties: &[Party<'_>], shares: &mut [u64], step: u64) {
+fn shorten(parties: &[Party], shares: &mut [u64], step: u64) {
     let largest = parties.iter().zip(&*shares).map(|(party, &to)| party.has.abs_diff(to)).max().unwrap_or(0);
     if largest <= step {
         return;
@@ -302,7 +304,7 @@ fn shorten(parties: &[Party<'_>], shares: &mut [u64], step: u64) {
     }
 }
 
-fn moved(parties: &[Party<'_>], shares: &[u64], change: impl Fn(u64, u64) -> u64) -> u64 {
+fn moved(parties: &[Party], shares: &[u64], change: impl Fn(u64, u64) -> u64) -> u64 {
     parties.iter().zip(shares).fold(0, |sum, (party, &to)| sum.saturating_add(change(party.has, to)))
 }
 

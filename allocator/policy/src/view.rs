@@ -1,50 +1,41 @@
 //! What a policy sees.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-};
-use vibra_model::{CustomerId, Host, Resource, Resources, Snapshot, UsageWindow, Vm};
+use foldhash::fast::FixedState;
+use std::collections::HashMap;
+use vibra_model::{CustomerId, Host, HostId, Resource, Resources, Snapshot, UsageWindow, Vm};
 
 /// What a policy decides on: the directory at one revision, the usage since the last decision, and whose VMs.
+///
+/// It copies nothing of the VMs: for 100,000 of them reading their records is most of a decision, so that a policy
+/// should do it once.
 #[derive(Debug, Clone)]
 pub struct View<'a> {
     snapshot: &'a Snapshot,
     customer: &'a CustomerId,
     usage: &'a UsageWindow,
-    vms: Vec<&'a Vm>,
-    /// The number of the host of each of `vms`, if that has a limit. Empty if none has.
-    host_of: Vec<Option<usize>>,
     /// The hosts that have a limit, each with what VMs of other customers shall have there.
     hosts: Vec<(&'a Host, Resources)>,
+    /// Where in `hosts` a host is. Names of hosts come from operators: no one has an interest in collisions.
+    numbers: HashMap<HostId, usize, FixedState>,
 }
 
 impl<'a> View<'a> {
     /// The view of one customer. `usage` may repeat samples that were seen before.
     pub fn new(snapshot: &'a Snapshot, customer: &'a CustomerId, usage: &'a UsageWindow) -> Self {
+        // The directory's own text of the id: its VMs have that one.
+        let customer = snapshot.customer(customer).map_or(customer, |known| &known.id);
         let limited = snapshot.hosts().filter(|host| host.capacity != Resources::NONE);
-        let mut hosts: Vec<_> = limited.map(|host| (host, Resources::NONE)).collect();
-        let named = hosts.iter().zip(0..).map(|((host, _), number)| (host.id.as_str(), number));
-        let numbers: HashMap<_, _, BuildHasherDefault<Quick>> = named.collect();
-        let number_of = |vm: &Vm| if numbers.is_empty() { None } else { numbers.get(vm.host.as_str()).copied() };
-        // In the order of ids, not of the cluster: usage and states are sorted so too, and are joined by merging. For
-        // 100,000 VMs a look-up each would cost more than the whole decision.
-        let (mut vms, mut host_of) = (Vec::with_capacity(snapshot.vms().len()), Vec::new());
-        host_of.reserve_exact(if numbers.is_empty() { 0 } else { vms.capacity() });
-        for vm in snapshot.vms() {
-            let host: Option<usize> = number_of(vm);
-            if vm.customer != *customer {
-                if let Some(host) = host {
-                    hosts[host].1 = sum(&hosts[host].1, &vm.desired.resources);
-                }
-                continue;
-            }
-            vms.push(vm);
-            if !numbers.is_empty() {
-                host_of.push(host);
+        let hosts: Vec<_> = limited.map(|host| (host, Resources::NONE)).collect();
+        let numbers = hosts.iter().zip(0..).map(|((host, _), number)| (host.id.clone(), number)).collect();
+        let mut view = View { snapshot, customer, usage, hosts, numbers };
+        if snapshot.customers().any(|other| other.id != *customer) {
+            for vm in snapshot.vms().filter(|vm| vm.customer != *customer) {
+                let Some(host) = view.host_of(vm) else { continue };
+                let others = &mut view.hosts[host].1;
+                *others = sum(others, &vm.desired.resources);
             }
         }
-        View { snapshot, customer, usage, vms, host_of, hosts }
+        view
     }
 
     /// The directory.
@@ -62,14 +53,16 @@ impl<'a> View<'a> {
         self.usage
     }
 
-    /// The customer's VMs, by id.
-    pub fn vms(&self) -> &[&'a Vm] {
-        &self.vms
+    /// The customer's VMs, by id. That is the order of usage and of saved states too, which are so joined by merging:
+    /// for 100,000 VMs a look-up each would cost more than the whole decision.
+    pub fn vms(&self) -> impl Iterator<Item = &'a Vm> {
+        let customer = self.customer;
+        self.snapshot.vms().filter(move |vm| vm.customer == *customer)
     }
 
-    /// The number of the host of the VM `self.vms()[vm]`, if that host has a limit of any kind.
-    pub fn host_of(&self, vm: usize) -> Option<usize> {
-        self.host_of.get(vm).copied().flatten()
+    /// The number of the host of `vm`, if that host has a limit of any kind.
+    pub fn host_of(&self, vm: &Vm) -> Option<usize> {
+        if self.numbers.is_empty() { None } else { self.numbers.get(&vm.host).copied() }
     }
 
     /// What each host that has a limit leaves the customer of `resource`, by the host's number and in the resource's
@@ -84,26 +77,6 @@ impl<'a> View<'a> {
     /// How much of `resource` the customer bought, in its base unit; `None` if he did not buy it.
     pub fn bound(&self, resource: Resource) -> Option<u64> {
         self.snapshot.customer(self.customer)?.bounds.get(resource)
-    }
-}
-
-/// A hash of short names that costs next to nothing: eight bytes a multiplication. Names of hosts come from operators,
-/// so that no one has an interest in collisions.
-#[derive(Debug, Default)]
-struct Quick(u64);
-
-impl Hasher for Quick {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 = (self.0.rotate_left(23) ^ u64::from_le_bytes(word)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        // The table looks at the top and the bottom; multiplication mixes upwards only.
-        self.0 ^ (self.0 >> 32)
     }
 }
 
@@ -141,8 +114,8 @@ mod tests {
         }
         let (shop, usage): (CustomerId, _) = (id("shop"), UsageWindow::default());
         let view = View::new(&directory, &shop, &usage);
-        assert_eq!(view.vms().iter().map(|vm| vm.id.as_str()).collect::<Vec<_>>(), ["vm0", "vm1"]);
-        assert_eq!([view.host_of(0), view.host_of(1)], [None, Some(0)]);
+        assert_eq!(view.vms().map(|vm| vm.id.as_str()).collect::<Vec<_>>(), ["vm0", "vm1"]);
+        assert_eq!(view.vms().map(|vm| view.host_of(vm)).collect::<Vec<_>>(), [None, Some(0)]);
         assert_eq!(view.rooms(Resource::Bandwidth), [Some(55)]);
         assert_eq!(view.rooms(Resource::Memory), [None]);
         assert_eq!((view.bound(Resource::Bandwidth), view.bound(Resource::Memory)), (Some(100), None));

@@ -2,7 +2,7 @@
 
 use crate::{AllocationChange, Amount, CustomerId, HostId, Resource, Revision, Snapshot, Vm, VmId};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// One rule that a command would break. Amounts are in the resource's base unit (bytes/s, bytes, thousandths of a core).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -166,22 +166,27 @@ impl Snapshot {
     pub fn violations(&self, changes: &[AllocationChange]) -> Vec<Violation> {
         let mut found = Vec::new();
         let mut wanted = BTreeMap::new();
+        // What all changes together add to what a customer's VMs have, and to what a host's have.
+        let (mut added, mut placed) = (BTreeMap::new(), BTreeMap::new());
         for change in changes {
             let resource = change.to.resource();
-            if wanted.insert((&change.vm, resource), change.to).is_some() {
+            let earlier = wanted.insert((&change.vm, resource), change.to.raw());
+            if earlier.is_some() {
                 found.push(Violation::Twice { vm: change.vm.clone(), resource });
             }
-            match self.vm(&change.vm) {
-                None => found.push(Violation::UnknownVm { vm: change.vm.clone() }),
-                Some(vm) => found.extend(self.target_violation(vm, change.to)),
-            }
+            let Some(vm) = self.vm(&change.vm) else {
+                found.push(Violation::UnknownVm { vm: change.vm.clone() });
+                continue;
+            };
+            found.extend(self.target_violation(vm, change.to));
+            let from = earlier.or_else(|| vm.desired(resource)).unwrap_or(0);
+            let more = i128::from(change.to.raw()) - i128::from(from);
+            *added.entry((&vm.customer, resource)).or_insert(0) += more;
+            *placed.entry((&vm.host, resource)).or_insert(0) += more;
         }
-        let after = |vm: &Vm, r: Resource| wanted.get(&(&vm.id, r)).map(|to| to.raw()).or_else(|| vm.desired(r));
-        let touched: Vec<(&Vm, Resource)> = wanted.keys().filter_map(|(vm, r)| Some((self.vm(vm)?, *r))).collect();
-        let owners: BTreeSet<_> = touched.iter().map(|(vm, r)| (&vm.customer, *r)).collect();
-        found.extend(owners.into_iter().filter_map(|(owner, r)| self.over_bound(owner, r, &after)));
-        let places: BTreeSet<_> = touched.iter().map(|(vm, r)| (&vm.host, *r)).collect();
-        found.extend(places.into_iter().filter_map(|(host, r)| self.over_capacity(host, r, &after)));
+        found.extend(added.into_iter().filter_map(|((owner, r), more)| self.over_bound(owner, r, &Vm::desired, more)));
+        found
+            .extend(placed.into_iter().filter_map(|((host, r), more)| self.over_capacity(host, r, &Vm::desired, more)));
         found
     }
 
@@ -199,15 +204,17 @@ impl Snapshot {
         down.then(|| Violation::VmDown { vm: vm.id.clone() })
     }
 
-    /// The customer's VMs would have more of `resource` than he bought, where `share` tells what each would have.
+    /// The customer's VMs would have more of `resource` than he bought, where `share` tells what each has and `more`
+    /// is added to that.
     pub(crate) fn over_bound(
         &self,
         customer: &CustomerId,
         resource: Resource,
         share: &dyn Fn(&Vm, Resource) -> Option<u64>,
+        more: i128,
     ) -> Option<Violation> {
         let bound = self.customer(customer)?.bounds.get(resource)?;
-        let total = total(self.vms_of(customer), resource, share);
+        let total = total(self.vms_of(customer), resource, share, more);
         (total > bound).then(|| Violation::BoundExceeded {
             customer: customer.clone(),
             bound: resource.amount(bound),
@@ -215,15 +222,17 @@ impl Snapshot {
         })
     }
 
-    /// The VMs on `host` would have more of `resource` than it has, where `share` tells what each would have.
+    /// The VMs on `host` would have more of `resource` than it has, where `share` tells what each has and `more`
+    /// is added to that.
     pub(crate) fn over_capacity(
         &self,
         host: &HostId,
         resource: Resource,
         share: &dyn Fn(&Vm, Resource) -> Option<u64>,
+        more: i128,
     ) -> Option<Violation> {
         let capacity = self.host(host)?.capacity.get(resource)?;
-        let total = total(self.vms_on(host), resource, share);
+        let total = total(self.vms_on(host), resource, share, more);
         (total > capacity).then(|| Violation::CapacityExceeded {
             host: host.clone(),
             capacity: resource.amount(capacity),
@@ -236,6 +245,8 @@ fn total<'a>(
     vms: impl Iterator<Item = &'a Vm>,
     resource: Resource,
     share: &dyn Fn(&Vm, Resource) -> Option<u64>,
+    more: i128,
 ) -> u64 {
-    vms.filter_map(|vm| share(vm, resource)).fold(0, u64::saturating_add)
+    let shares = vms.filter_map(|vm| share(vm, resource)).map(i128::from);
+    u64::try_from((shares.sum::<i128>() + more).max(0)).unwrap_or(u64::MAX)
 }

@@ -178,8 +178,8 @@ impl Snapshot {
     /// sum stays within the bound at every instant, across hosts (section 3.3.2: first reduce, then increase).
     pub fn may_raise(&self, vm: &Vm, resource: Resource) -> bool {
         let held = |vm: &Vm, r: Resource| vm.held.get(r);
-        self.over_bound(&vm.customer, resource, &held).is_none()
-            && self.over_capacity(&vm.host, resource, &held).is_none()
+        self.over_bound(&vm.customer, resource, &held, 0).is_none()
+            && self.over_capacity(&vm.host, resource, &held, 0).is_none()
     }
 
     /// What `command` changes. Nothing is changed yet: commit the changes and [`apply`](Self::apply) them. Empty if
@@ -256,7 +256,10 @@ impl Snapshot {
             self.clusters.entry(vm.customer.clone()).or_default().insert((vm.order, vm.id.clone()));
             self.placed.entry(vm.host.clone()).or_default().insert(vm.id.clone());
         }
-        self.vms.insert(vm.id.clone(), vm.clone());
+        // Every VM came with its own text of these ids. One text each stays in the caches of who walks over all VMs.
+        let customer = self.customer(&vm.customer).map_or(&vm.customer, |known| &known.id).clone();
+        let host = self.host(&vm.host).map_or(&vm.host, |known| &known.id).clone();
+        self.vms.insert(vm.id.clone(), Vm { customer, host, ..vm.clone() });
     }
 
     fn remove_vm(&mut self, revision: Revision, id: &VmId) {
@@ -352,19 +355,19 @@ impl Snapshot {
     fn cluster_violations(&self, customer: &CustomerId) -> Vec<Violation> {
         let floors = |resource| {
             let floor = |vm: &Vm, r: Resource| vm.floor.get(r);
-            match self.over_bound(customer, resource, &floor)? {
+            match self.over_bound(customer, resource, &floor, 0)? {
                 Violation::BoundExceeded { customer, bound, total } => {
                     Some(Violation::FloorsExceedBound { customer, bound, total })
                 }
                 other => Some(other),
             }
         };
-        let desired = |resource| self.over_bound(customer, resource, &Vm::desired);
+        let desired = |resource| self.over_bound(customer, resource, &Vm::desired, 0);
         Resource::ALL.into_iter().filter_map(|r| floors(r).or_else(|| desired(r))).collect()
     }
 
     fn host_violations(&self, host: &HostId) -> Vec<Violation> {
-        Resource::ALL.into_iter().filter_map(|r| self.over_capacity(host, r, &Vm::desired)).collect()
+        Resource::ALL.into_iter().filter_map(|r| self.over_capacity(host, r, &Vm::desired, 0)).collect()
     }
 
     fn propose(&self, proposal: &Proposal) -> Result<Vec<Change>, Rejection> {

@@ -223,6 +223,20 @@ fn tokens_reach_no_further_than_their_role() {
 }
 
 #[test]
+fn vms_share_the_text_of_the_ids_that_they_name() {
+    let mut directory = shop();
+    run(&mut directory, Command::PutVm(vm_spec("d", 4, "h1"))).unwrap();
+    let back: Snapshot = serde_json::from_str(&serde_json::to_string(&directory).unwrap()).unwrap();
+    for snapshot in [directory, back] {
+        for vm in snapshot.vms() {
+            let (customer, host) = (snapshot.customer(&vm.customer).unwrap(), snapshot.host(&vm.host).unwrap());
+            assert!(std::ptr::eq(vm.customer.as_str(), customer.id.as_str()));
+            assert!(std::ptr::eq(vm.host.as_str(), host.id.as_str()));
+        }
+    }
+}
+
+#[test]
 fn a_snapshot_travels_as_json() {
     let directory = shop();
     let json = serde_json::to_string(&directory).unwrap();

@@ -2,6 +2,7 @@
 
 use crate::{Amount, Revision, VmId};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use std::borrow::Cow;
 
 /// One VM shall have this much of one resource.
@@ -30,14 +31,14 @@ pub struct Reason {
     /// The rule, in a few words.
     pub rule: Cow<'static, str>,
     /// The numbers, by name with unit, such as `("demand_bytes_per_s", 2.7e6)`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub facts: Vec<(Cow<'static, str>, f64)>,
+    #[serde(default, skip_serializing_if = "SmallVec::is_empty")]
+    pub facts: SmallVec<[(Cow<'static, str>, f64); 1]>,
 }
 
 impl Reason {
     /// A reason without numbers.
     pub fn new(rule: impl Into<Cow<'static, str>>) -> Self {
-        Reason { rule: rule.into(), facts: Vec::new() }
+        Reason { rule: rule.into(), facts: SmallVec::new() }
     }
 
     /// Adds a number.
