@@ -68,8 +68,7 @@ impl Step {
     /// [`CommandError`] where it cannot be run, fails, or takes longer than ten seconds.
     pub(crate) fn run(&self) -> Result<String, CommandError> {
         let not_run = |source| CommandError::NotRun { step: self.words.join(" "), source };
-        let mut child = Command::new("timeout")
-            .env("PATH", search_path(env::var_os("PATH")))
+        let mut child = with_search_path("timeout")
             .arg(LONGEST)
             .args(&self.words)
             .stdin(Stdio::piped())
@@ -101,9 +100,21 @@ impl fmt::Display for Step {
     }
 }
 
+/// A command that finds programs as [`search_path`] has it.
+///
+/// `env` sets the variable: if it were set here, the standard library would fork instead of spawning, and copying the
+/// page tables of a large process holds up all of its threads for tens of milliseconds.
+pub(super) fn with_search_path(program: &str) -> Command {
+    let mut setting = OsString::from("PATH=");
+    setting.push(search_path(env::var_os("PATH")));
+    let mut command = Command::new("env");
+    command.arg(setting).arg(program);
+    command
+}
+
 /// Where programs are looked for: in this PATH, and then where Debian has `tc`, `nft` and nginx, which the PATH of a
 /// user lacks, and root's too unless he logged in as such.
-pub(super) fn search_path(path: Option<OsString>) -> OsString {
+fn search_path(path: Option<OsString>) -> OsString {
     let mut path = path.filter(|path| !path.is_empty()).unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     path.push(":/usr/local/sbin:/usr/sbin:/sbin");
     path

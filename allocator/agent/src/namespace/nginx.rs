@@ -1,6 +1,6 @@
 //! A VM's server process: nginx, run in the VM's namespace and control group.
 
-use super::{command::search_path, docroot::SUFFIX, network::enter};
+use super::{command::with_search_path, docroot::SUFFIX, network::enter};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs::{self, File},
@@ -95,8 +95,7 @@ impl Server {
         fs::write(&config, site.config())?;
         let log = File::create(site.log())?;
         let groups: Vec<_> = groups.iter().map(|group| group.to_string_lossy()).collect();
-        let mut command = Command::new("sh");
-        command.env("PATH", search_path(std::env::var_os("PATH")));
+        let mut command = Command::from(with_search_path("sh"));
         command.args(["-c", ENTER, &groups.join(" ")]).args(enter(namespace).split(' ')).args(["nginx", "-c"]);
         command.arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut server = Server { child: command.spawn()?, site };
