@@ -114,15 +114,11 @@ impl System {
         let (server, directory) = directory().await?;
         register(&*directory, cluster, &customer, variant).await?;
         let (stop, stopped) = watch::channel(false);
-        let until_stop = || {
-            let mut stopped = stopped.clone();
-            async move { drop(stopped.wait_for(|stop| *stop).await) }
-        };
         let agent = Agent::new(HOST.parse()?, cluster.machines().to_vec(), directory.clone());
-        let agent = tokio::spawn(agent.run(until_stop()));
+        let agent = tokio::spawn(agent.run(parts::stop::told(stopped.clone())));
         let allocator = allocator(directory.clone(), &customer, variant)?;
         let log = allocator.log();
-        let allocator = tokio::spawn(allocator.run(until_stop()));
+        let allocator = tokio::spawn(allocator.run(parts::stop::told(stopped)));
         let settings = Settings {
             algorithm: variant.algorithm,
             hash: HashKind::Charsum,

@@ -1,6 +1,6 @@
 //! The allocator: one for each customer.
 
-use crate::config;
+use crate::{config, parts::stop};
 use anyhow::Context;
 use std::sync::Arc;
 use tokio::{sync::watch, task::JoinHandle};
@@ -17,7 +17,7 @@ pub(crate) fn start(
     config: &config::Allocator,
     directory: Arc<dyn Directory>,
     customer: CustomerId,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<JoinHandle<Core>> {
     let shipped = Policies::shipped();
     let built =
@@ -27,5 +27,5 @@ pub(crate) fn start(
     let names: Vec<_> = config.policies.iter().map(|(resource, name, _)| format!("{name} for {resource}")).collect();
     eprintln!("allocator: customer {customer}, every {:?}: {}", config.interval, names.join(", "));
     let allocator = Allocator::new(directory, Core::new(customer, policies), settings);
-    Ok(tokio::spawn(allocator.run(async move { drop(stopped.wait_for(|stop| *stop).await) })))
+    Ok(tokio::spawn(allocator.run(stop::told(stopped))))
 }

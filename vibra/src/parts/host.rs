@@ -1,6 +1,6 @@
 //! A host: its VMs and its agent.
 
-use crate::{commands::trace, config, exit::Failure};
+use crate::{commands::trace, config, exit::Failure, parts::stop};
 use anyhow::{Context, anyhow};
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::{sync::watch, task::JoinHandle};
@@ -46,7 +46,7 @@ impl Host {
         host: &HostSpec,
         vms: &[config::Vm],
         directory: Arc<dyn Directory>,
-        mut stopped: watch::Receiver<bool>,
+        stopped: watch::Receiver<bool>,
     ) -> anyhow::Result<Host> {
         let mut groups: BTreeMap<(config::VmKind, &str), Vec<&config::Vm>> = BTreeMap::new();
         for vm in vms.iter().filter(|vm| vm.spec.host == host.id) {
@@ -67,7 +67,7 @@ impl Host {
         register(&*directory, host.clone(), specs).await.context("registering with the directory")?;
         let machines = kinds.iter().flat_map(|kind| kind.machines().to_vec()).collect();
         let agent = Agent::new(host.id.clone(), machines, directory);
-        let agent = tokio::spawn(agent.run(async move { drop(stopped.wait_for(|stop| *stop).await) }));
+        let agent = tokio::spawn(agent.run(stop::told(stopped)));
         Ok(Host { agent, kinds })
     }
 

@@ -1,7 +1,10 @@
 //! When a running part is asked to end.
 
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 
 /// How long requests that are under way may take to end.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
@@ -18,4 +21,9 @@ pub(crate) async fn requested() -> std::io::Result<()> {
         _ = terminate.recv() => {}
     }
     Ok(())
+}
+
+/// Waits until `stopped` says so, or nobody is left to say it.
+pub(crate) async fn told(mut stopped: watch::Receiver<bool>) {
+    drop(stopped.wait_for(|stop| *stop).await);
 }
