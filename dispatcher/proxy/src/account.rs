@@ -1,6 +1,5 @@
 //! What is counted of one request at one server.
 
-use crate::body::Broken;
 use crate::client::Client;
 use crate::link::Link;
 use crate::metrics::Failure;
@@ -15,15 +14,8 @@ pub(crate) struct Account {
     client: Rc<Client>,
     /// When the request came.
     began: Instant,
-    /// Whether there is a response, and whether it got to its end.
-    progress: Progress,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    NoResponse,
-    Responding,
-    Ended,
+    /// Whether it is known how the request ended.
+    ended: bool,
 }
 
 impl Account {
@@ -31,7 +23,7 @@ impl Account {
     pub(crate) fn open(pool: Rc<Pool>, client: Rc<Client>, began: Instant) -> Self {
         pool.server.enter();
         pool.tally.picks.add(1);
-        Account { pool, client, began, progress: Progress::NoResponse }
+        Account { pool, client, began, ended: false }
     }
 
     /// The pool that the request's connection comes from.
@@ -41,7 +33,6 @@ impl Account {
 
     /// The head of the response is here.
     pub(crate) fn responded(&mut self, status: StatusCode) {
-        self.progress = Progress::Responding;
         self.pool.server.succeeded();
         self.pool.tally.responded(status);
         self.client.relays();
@@ -49,26 +40,18 @@ impl Account {
 
     /// The server did not do its part.
     pub(crate) fn failed(&mut self, failure: Failure) {
-        self.progress = Progress::Ended;
+        self.ended = true;
         self.pool.tally.failed(failure);
         if failure.is_the_servers() {
             self.client.worker().failed(&self.pool.server);
         }
     }
 
-    /// The body has ended as it should. Saying so twice is no harm.
+    /// The body has ended as it should.
     pub(crate) fn complete(&mut self) {
-        if self.progress == Progress::Responding {
-            self.progress = Progress::Ended;
-            self.pool.tally.latency.record(self.began.elapsed());
-            self.client.rests();
-        }
-    }
-
-    /// The body has not ended as it should.
-    pub(crate) fn broke(&mut self, error: Option<hyper::Error>) -> Broken {
-        self.failed(Failure::Broken);
-        Broken::new(error)
+        self.ended = true;
+        self.pool.tally.latency.record(self.began.elapsed());
+        self.client.rests();
     }
 
     /// Makes the connection free for the next request.
@@ -80,8 +63,8 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         self.pool.server.leave();
-        if self.progress != Progress::Ended {
-            self.failed(if self.client.is_starved() { Failure::Broken } else { Failure::Client });
+        if !self.ended {
+            self.failed(Failure::Client);
         }
     }
 }

@@ -1,160 +1,115 @@
-//! Bodies, streamed in both directions.
+//! Bodies, streamed at the pace of the slower side.
 
-use crate::account::Account;
-use crate::link::Link;
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use crate::http1::head::Fields;
+use std::io;
+use std::task::{Context, Poll, ready};
 
-/// A request's body on its way to a server.
+/// What a body goes on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// So many bytes, at the front of [`Source::data`].
+    Data(usize),
+    /// It has ended as it should.
+    End,
+}
+
+/// Why a body does not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyError {
+    /// The connection ended, or failed, before the body did.
+    Ended,
+    /// It is not framed as it said.
+    Malformed,
+}
+
+/// Where a body comes from.
+pub(crate) trait Source {
+    /// Waits for the next piece. The same is told again until [`took`](Self::took) says otherwise.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, BodyError>>;
+    /// What has come; a piece of data is at its front.
+    fn data(&self) -> &[u8];
+    /// Takes the first `n` bytes of the piece away.
+    fn took(&mut self, n: usize);
+    /// The trailer section, if there was one, once the body has ended.
+    fn trailers(&mut self) -> Option<Fields>;
+}
+
+/// Where a body goes.
+pub(crate) trait Sink {
+    /// Sends some of `data`, or keeps it to be sent; how much of it.
+    fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>>;
+    /// Ends the body; what that takes is kept to be sent.
+    fn finish(&mut self, trailers: Option<&Fields>);
+    /// Sends what is kept.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// Why a body did not get across.
 #[derive(Debug)]
-pub(crate) enum RequestBody {
-    /// None: such a request can be sent again.
-    Empty,
-    /// What the client sends, as it comes.
-    Client(Incoming),
+pub(crate) enum Broken {
+    /// It did not come.
+    Source(BodyError),
+    /// It could not be sent.
+    Sink,
 }
 
-impl From<Incoming> for RequestBody {
-    fn from(body: Incoming) -> Self {
-        if body.is_end_stream() { RequestBody::Empty } else { RequestBody::Client(body) }
-    }
+/// A body on its way across.
+#[derive(Debug, Default)]
+pub(crate) struct Transfer {
+    /// How many bytes of it are across.
+    pub(crate) bytes: u64,
+    /// Whether all of it is, but for what is kept to be sent.
+    ended: bool,
+    waits_for: Option<Side>,
 }
 
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        match self.get_mut() {
-            RequestBody::Empty => Poll::Ready(None),
-            RequestBody::Client(body) => Pin::new(body).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            RequestBody::Empty => true,
-            RequestBody::Client(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            RequestBody::Empty => SizeHint::with_exact(0),
-            RequestBody::Client(body) => body.size_hint(),
-        }
-    }
+/// One of the two that a transfer is between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Source,
+    Sink,
 }
 
-/// A response's body on its way to a client.
-pub(crate) enum ResponseBody {
-    /// The dispatcher's own words.
-    Own(Option<Bytes>),
-    /// What a server sends, as it comes.
-    Relayed(Relayed),
-}
-
-/// Why a response's body broke. The client's connection is then broken too: he must not take a part for the whole.
-#[derive(Debug, thiserror::Error)]
-#[error("the server's response ended early")]
-pub(crate) struct Broken(#[source] Option<hyper::Error>);
-
-/// A body that is read from a server, and the connection it comes on, which is driven as the client takes it.
-pub(crate) struct Relayed {
-    incoming: Incoming,
-    /// `None` once the connection is back in its pool, or closed.
-    link: Option<Box<Link>>,
-    account: Account,
-}
-
-impl Relayed {
-    /// The body of a response whose head came on `link`.
-    pub(crate) fn new(incoming: Incoming, link: Box<Link>, account: Account) -> Self {
-        let mut body = Relayed { incoming, link: Some(link), account };
-        // A small body is here in whole with its head, and the link is free for the next request.
-        body.release();
-        if body.incoming.is_end_stream() {
-            body.account.complete();
-        }
-        body
-    }
-
-    /// Gives the link back once the exchange is over on it.
-    fn release(&mut self) {
-        if let Some(link) = self.link.take_if(|link| link.is_ready()) {
-            self.account.give_back(link);
-        }
-    }
-
-    /// The body has ended as it should.
-    fn end(&mut self, cx: &mut Context<'_>) {
-        if let Some(link) = &mut self.link {
-            // Lets the link see the end too.
-            let _ = link.poll_drive(cx);
-            self.release();
-        }
-        self.account.complete();
-    }
-
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        // As in `Link::exchange`: a frame only comes while the link is driven, just below.
-        let mut quiet = Context::from_waker(Waker::noop());
-        let mut polled = Pin::new(&mut self.incoming).poll_frame(&mut quiet);
-        if polled.is_pending() {
-            let over = self.link.as_mut().is_none_or(|link| link.poll_drive(cx).is_ready());
-            polled = Pin::new(&mut self.incoming).poll_frame(&mut quiet);
-            if over && polled.is_pending() {
-                return Poll::Ready(Some(Err(self.account.broke(None))));
-            }
-        }
-        match polled {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(None) => {
-                self.end(cx);
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Ok(frame))) => {
-                if self.incoming.is_end_stream() {
-                    self.end(cx);
+impl Transfer {
+    /// Moves what can be moved; ready once the body is across. `moved` is told of any progress.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut impl Source,
+        to: &mut impl Sink,
+        mut moved: impl FnMut(),
+    ) -> Poll<Result<(), Broken>> {
+        self.waits_for = Some(Side::Sink);
+        while !self.ended {
+            let piece = match from.poll_piece(cx) {
+                Poll::Ready(piece) => piece.map_err(Broken::Source)?,
+                Poll::Pending => {
+                    // What is kept must not wait for more to come.
+                    ready!(to.poll_flush(cx)).map_err(|_| Broken::Sink)?;
+                    self.waits_for = Some(Side::Source);
+                    return Poll::Pending;
                 }
-                Poll::Ready(Some(Ok(frame)))
+            };
+            match piece {
+                Piece::Data(n) => {
+                    let sent = ready!(to.poll_send(cx, &from.data()[..n])).map_err(|_| Broken::Sink)?;
+                    from.took(sent);
+                    self.bytes += sent as u64;
+                    moved();
+                }
+                Piece::End => {
+                    to.finish(from.trailers().as_ref());
+                    self.ended = true;
+                }
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.account.broke(Some(error))))),
         }
-    }
-}
-
-impl Broken {
-    pub(crate) fn new(source: Option<hyper::Error>) -> Self {
-        Broken(source)
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match self.get_mut() {
-            ResponseBody::Own(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            ResponseBody::Relayed(body) => body.poll_frame(cx),
-        }
+        ready!(to.poll_flush(cx)).map_err(|_| Broken::Sink)?;
+        self.waits_for = None;
+        Poll::Ready(Ok(()))
     }
 
-    fn is_end_stream(&self) -> bool {
-        match self {
-            ResponseBody::Own(text) => text.is_none(),
-            ResponseBody::Relayed(body) => body.incoming.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            ResponseBody::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            ResponseBody::Relayed(body) => body.incoming.size_hint(),
-        }
+    /// Whose turn it is, where it came to a halt.
+    pub(crate) fn waits_for(&self) -> Option<Side> {
+        self.waits_for
     }
 }

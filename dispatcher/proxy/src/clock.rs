@@ -23,11 +23,20 @@ pub(crate) struct Clock {
     start: Instant,
     now: Cell<Tick>,
     date: Cell<Timestamp>,
+    http_date: Cell<HttpDate>,
 }
+
+/// A date as heads have it, such as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
+pub(crate) type HttpDate = [u8; 29];
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        let clock = Clock { start: Instant::now(), now: Cell::new(Tick(0)), date: Cell::new(Timestamp(0)) };
+        let clock = Clock {
+            start: Instant::now(),
+            now: Cell::new(Tick(0)),
+            date: Cell::new(Timestamp(0)),
+            http_date: Cell::new(http_date(UNIX_EPOCH)),
+        };
         clock.advance();
         clock
     }
@@ -36,7 +45,9 @@ impl Clock {
     pub(crate) fn advance(&self) {
         let elapsed = self.start.elapsed().as_millis();
         self.now.set(Tick(u64::try_from(elapsed).unwrap_or(u64::MAX)));
-        self.date.set(Timestamp(0).after(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()));
+        let now = SystemTime::now();
+        self.date.set(Timestamp(0).after(now.duration_since(UNIX_EPOCH).unwrap_or_default()));
+        self.http_date.set(http_date(now));
     }
 
     pub(crate) fn now(&self) -> Tick {
@@ -46,4 +57,13 @@ impl Clock {
     pub(crate) fn date(&self) -> Timestamp {
         self.date.get()
     }
+
+    pub(crate) fn http_date(&self) -> HttpDate {
+        self.http_date.get()
+    }
+}
+
+fn http_date(time: SystemTime) -> HttpDate {
+    let text = httpdate::fmt_http_date(time);
+    text.as_bytes().try_into().expect("dates before the year 10000 have 29 characters")
 }

@@ -142,6 +142,8 @@ pub struct Timeouts {
     pub response: Duration,
     /// While nothing of a body moves; then the connection is broken. Default: 60 s.
     pub stall: Duration,
+    /// While nothing moves on a connection that carries another protocol since an upgrade. Default: 1 h.
+    pub tunnel: Duration,
     /// For a request head, from its first byte (or from the start of the connection). Default: 10 s.
     pub header: Duration,
     /// For a client's next request. Default: 65 s.
@@ -159,6 +161,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(1),
             response: Duration::from_secs(60),
             stall: Duration::from_secs(60),
+            tunnel: Duration::from_secs(3600),
             header: Duration::from_secs(10),
             client_idle: Duration::from_secs(65),
             server_idle: Duration::from_secs(50),
@@ -179,12 +182,22 @@ pub struct Limits {
     /// Size of a request's or response's head, and of what is buffered of a body per direction, in bytes; at least
     /// 8192. Default: 64 KiB.
     pub buffer: usize,
-    /// Header lines of a request or response. Default: 100.
+    /// Header lines of a request or response; at most 256. Default: 100.
     pub headers: usize,
+    /// Whether a message with both a length and a transfer coding is taken by its coding (RFC 9112, section 6.3)
+    /// instead of refused. Default: no.
+    pub coding_overrules_length: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { connections: 10_000, idle_per_server: 256, attempts: 3, buffer: 64 * 1024, headers: 100 }
+        Limits {
+            connections: 10_000,
+            idle_per_server: 256,
+            attempts: 3,
+            buffer: 64 * 1024,
+            headers: 100,
+            coding_overrules_length: false,
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! Starting and stopping.
 
 use crate::admin;
-use crate::config::{Config, Source};
+use crate::config::{Config, Source, Timeouts};
 use crate::control::{self, Control};
 use crate::error::StartError;
+use crate::http1::head::MOST_FIELDS;
 use crate::metrics::ClientTally;
 use crate::routes::Routes;
 use crate::status::Status;
@@ -168,7 +169,8 @@ fn check(config: &Config) -> Result<(), StartError> {
     if timeouts.tick < Duration::from_millis(1) {
         return invalid("timeouts.tick", "use 1 ms or more");
     }
-    let waits = [timeouts.connect, timeouts.response, timeouts.stall, timeouts.header, timeouts.client_idle];
+    let Timeouts { connect, response, stall, tunnel, header, client_idle, .. } = *timeouts;
+    let waits = [connect, response, stall, tunnel, header, client_idle];
     if waits.into_iter().any(is_odd) || timeouts.server_idle > LONGEST {
         return invalid("timeouts", "each must be more than 0 and at most a day");
     }
@@ -177,6 +179,9 @@ fn check(config: &Config) -> Result<(), StartError> {
     }
     if [limits.connections, limits.attempts, limits.headers].contains(&0) {
         return invalid("limits", "connections, attempts and headers must be 1 or more");
+    }
+    if limits.headers > MOST_FIELDS {
+        return invalid("limits.headers", "use at most 256");
     }
     if health.passive.failures == 0 {
         return invalid("health.passive.failures", "use 1 or more");

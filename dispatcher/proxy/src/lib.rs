@@ -32,28 +32,32 @@
 //! whole, and the servers' counts of active requests. No lock is taken on the way of a request, except under LARD and
 //! slots, whose threads must share one memory of objects.
 //!
-//! A request's phases are drawn in the module `service`. One more thread hears of the cluster and of the servers'
+//! A request's phases are drawn in the module `exchange`. One more thread hears of the cluster and of the servers'
 //! health, and makes the routing snapshots.
 
 mod account;
 mod admin;
 mod body;
+mod buffer;
 mod check;
 mod client;
 mod clock;
 mod config;
+mod conn;
 mod control;
 mod dispatcher;
 mod error;
+mod exchange;
 mod export;
-mod headers;
+mod front;
 mod health;
+mod http1;
+mod io;
 mod link;
 mod metrics;
 mod pool;
 mod routes;
 mod server;
-mod service;
 mod status;
 mod worker;
 

@@ -1,20 +1,16 @@
 //! One connection to a server.
 //!
 //! A link has no task of its own: who uses it drives it, so a request crosses no task boundary on its way to the
-//! server and back. While it is unused nobody drives it; what happened to it meanwhile shows when it is next driven.
+//! server and back. While it is unused nobody drives it; what happened to it meanwhile shows when it is next looked at.
 
-use crate::body::RequestBody;
 use crate::clock::Tick;
-use crate::config::Limits;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1};
-use hyper_util::rt::TokioIo;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use crate::conn::{Conn, HeadError, Wire};
+use crate::http1::{Bad, ResponseHead};
+use crate::io::Io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::{io, net::SocketAddr, time::Duration};
-use tokio::{net::TcpStream, task::unconstrained};
+use tokio::net::TcpStream;
 
 /// Why a link could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -23,32 +19,25 @@ pub(crate) enum ConnectError {
     Io(#[from] io::Error),
     #[error("no connection within {0:?}")]
     TimedOut(Duration),
-    #[error("no HTTP on the connection")]
-    Http(#[from] hyper::Error),
 }
 
-/// Why an exchange got no response head.
-#[derive(Debug)]
-pub(crate) enum ExchangeError {
-    /// The connection was gone before anything was sent: here is the request back.
-    Unsent(Box<Request<RequestBody>>),
-    /// The connection ended without a whole response head.
+/// Why there is no response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoResponse {
+    /// The connection ended without a whole head.
     Closed,
     /// What came is not HTTP.
     Garbage,
-    /// The client's request body ended early: no fault of the server.
-    Client,
-    /// Nothing came in time.
-    TimedOut,
 }
 
 /// One connection to a server.
+#[derive(Debug)]
 pub(crate) struct Link {
-    sender: http1::SendRequest<RequestBody>,
-    /// `None` once it is closed.
-    connection: Option<http1::Connection<TokioIo<TcpStream>, RequestBody>>,
+    pub(crate) conn: Conn,
     /// When it was last put aside; `None` if never.
     pub(crate) unused_since: Option<Tick>,
+    /// Whether the server keeps it open after the response.
+    kept_alive: bool,
 }
 
 impl Link {
@@ -56,20 +45,14 @@ impl Link {
     pub(crate) async fn connect(
         address: SocketAddr,
         wait: Duration,
-        limits: &Limits,
+        wire: Rc<Wire>,
     ) -> Result<Box<Self>, ConnectError> {
         let stream = match tokio::time::timeout(wait, TcpStream::connect(address)).await {
             Ok(stream) => stream?,
             Err(_) => return Err(ConnectError::TimedOut(wait)),
         };
         stream.set_nodelay(true)?;
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(limits.buffer);
-        if limits.headers != Limits::default().headers {
-            builder.max_headers(limits.headers);
-        }
-        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-        Ok(Box::new(Link { sender, connection: Some(connection), unused_since: None }))
+        Ok(Box::new(Link { conn: Conn::new(Io::Plain(stream), wire), unused_since: None, kept_alive: true }))
     }
 
     /// Whether it has been used before, so that the server may be just closing it.
@@ -77,63 +60,27 @@ impl Link {
         self.unused_since.is_some()
     }
 
-    /// Whether it can take a request: the last exchange is over in both directions.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.connection.is_some() && self.sender.is_ready()
+    /// Whether it can take a request: the last exchange is over in both directions, and the server has neither closed
+    /// it nor said anything unasked, as far as the system has told.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        self.kept_alive && self.conn.is_at_rest()
     }
 
-    /// Moves bytes in both directions as far as it goes without waiting; ready when the connection is over.
-    /// Its errors reach the exchange that it carries.
-    pub(crate) fn poll_drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(connection) = &mut self.connection else { return Poll::Ready(()) };
-        let over = Pin::new(connection).poll(cx);
-        if over.is_ready() {
-            self.connection = None;
-        }
-        over.map(drop)
-    }
-
-    /// Whether an unused link is still open, as far as the system has told.
-    pub(crate) fn is_open(&mut self) -> bool {
-        self.poll_drive(&mut Context::from_waker(Waker::noop())).is_pending()
-    }
-
-    /// Sends a request and waits for the response's head. `overdue` is asked, whenever this task is woken, whether
-    /// to go on waiting.
-    pub(crate) async fn exchange(
+    /// Waits for a response's head, interim ones included. Its body is then expected.
+    pub(crate) fn poll_response(
         &mut self,
-        request: Request<RequestBody>,
-        overdue: impl Fn() -> bool,
-    ) -> Result<Response<Incoming>, ExchangeError> {
-        // The response can only become ready while the link is driven, which is always done just before it is asked
-        // for: so it needs no waker, and no budget that would have to wake.
-        let mut response = pin!(unconstrained(self.sender.try_send_request(request)));
-        let connection = &mut self.connection;
-        poll_fn(|cx| {
-            if connection.as_mut().is_some_and(|connection| Pin::new(connection).poll(cx).is_ready()) {
-                *connection = None;
-            }
-            match response.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(result) => Poll::Ready(result.map_err(classify)),
-                Poll::Pending if connection.is_none() => Poll::Ready(Err(ExchangeError::Closed)),
-                Poll::Pending if overdue() => Poll::Ready(Err(ExchangeError::TimedOut)),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await
-    }
-}
-
-fn classify(mut error: TrySendError<Request<RequestBody>>) -> ExchangeError {
-    if let Some(request) = error.take_message() {
-        return ExchangeError::Unsent(Box::new(request));
-    }
-    let error = error.into_error();
-    if error.is_parse() {
-        ExchangeError::Garbage
-    } else if error.is_user() {
-        ExchangeError::Client
-    } else {
-        ExchangeError::Closed
+        cx: &mut Context<'_>,
+        to_head: bool,
+        moved: impl FnMut(),
+    ) -> Poll<Result<ResponseHead, NoResponse>> {
+        let read = ready!(self.conn.poll_head(cx, moved, |bytes, rules| ResponseHead::read(bytes, to_head, rules)));
+        let head: Result<ResponseHead, Bad> = read.map_err(|error| match error {
+            HeadError::Ended | HeadError::Broken => NoResponse::Closed,
+            HeadError::Malformed | HeadError::TooLong => NoResponse::Garbage,
+        })?;
+        let head = head.map_err(|_| NoResponse::Garbage)?;
+        self.kept_alive = head.keep_alive;
+        self.conn.expect(head.length);
+        Poll::Ready(Ok(head))
     }
 }

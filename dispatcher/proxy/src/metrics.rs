@@ -106,8 +106,14 @@ pub(crate) struct ClientTally {
 pub(crate) enum Refusal {
     /// It is not well formed, or its body is not.
     BadRequest,
+    /// The client takes too long to send it.
+    Late,
+    /// Its head is longer, or has more fields, than is taken.
+    TooLong,
     /// It asks for a tunnel, or its body is encoded in a way that is not undone here.
     Unsupported,
+    /// It speaks another version of HTTP.
+    Version,
     /// No server that was tried gave a response.
     BadGateway,
     /// There is no server to try.
@@ -117,23 +123,42 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Refusal; 5] =
-        [Refusal::BadRequest, Refusal::Unsupported, Refusal::BadGateway, Refusal::NoServer, Refusal::TimedOut];
+    pub(crate) const ALL: [Refusal; 8] = [
+        Refusal::BadRequest,
+        Refusal::Late,
+        Refusal::TooLong,
+        Refusal::Unsupported,
+        Refusal::Version,
+        Refusal::BadGateway,
+        Refusal::NoServer,
+        Refusal::TimedOut,
+    ];
 
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Refusal::BadRequest => StatusCode::BAD_REQUEST,
+            Refusal::Late => StatusCode::REQUEST_TIMEOUT,
+            Refusal::TooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::Unsupported => StatusCode::NOT_IMPLEMENTED,
+            Refusal::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Refusal::BadGateway => StatusCode::BAD_GATEWAY,
             Refusal::NoServer => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
+    /// Whether it is the client's doing; what else he sends is then not to be relied on.
+    pub(crate) fn is_the_clients(self) -> bool {
+        matches!(self.status().as_u16(), 400..=499 | 501 | 505)
+    }
+
     /// What the client is told.
     pub(crate) fn text(self) -> &'static str {
         match self {
-            Refusal::BadRequest => "400: a request needs one Host, a path, and a whole body\n",
+            Refusal::BadRequest => "400: a request needs one Host, a path, clear framing, and a whole body\n",
+            Refusal::Late => "408: the request took too long to come\n",
+            Refusal::TooLong => "431: the request's head is too long\n",
+            Refusal::Version => "505: this is HTTP/1.1\n",
             Refusal::Unsupported => "501: no tunnels, and no transfer coding but chunked\n",
             Refusal::BadGateway => "502: no server gave a valid response\n",
             Refusal::NoServer => "503: no server is available\n",

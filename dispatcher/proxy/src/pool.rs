@@ -23,9 +23,15 @@ impl Pool {
         Pool { server, tally, unused: RefCell::default(), room: limits.idle_per_server }
     }
 
-    /// The connection that was used last, if any.
+    /// Of the connections that can take a request the one that was used last, if any.
     pub(crate) fn take(&self) -> Option<Box<Link>> {
-        self.unused.borrow_mut().pop_back()
+        let mut unused = self.unused.borrow_mut();
+        while let Some(mut link) = unused.pop_back() {
+            if link.is_ready() {
+                return Some(link);
+            }
+        }
+        None
     }
 
     /// Puts a connection aside, if it can take another request and there is room.
@@ -40,6 +46,6 @@ impl Pool {
     /// Closes what is unused for longer than `idle`, and what the server closed.
     pub(crate) fn sweep(&self, now: Tick, idle: Duration) {
         let fresh = |link: &Link| link.unused_since.is_some_and(|since| now.since(since) < idle);
-        self.unused.borrow_mut().retain_mut(|link| fresh(link) && link.is_open());
+        self.unused.borrow_mut().retain_mut(|link| fresh(link) && link.is_ready());
     }
 }

@@ -1,9 +1,12 @@
 //! One thread of the data path: its listeners, its clients, its connections to servers.
 
+use crate::buffer::Buffers;
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::config::{Limits, Timeouts};
+use crate::conn::Wire;
 use crate::dispatcher::{Shared, Stop};
+use crate::http1::head::Rules;
 use crate::metrics::ClientTally;
 use crate::pool::Pool;
 use crate::routes::Routes;
@@ -34,6 +37,7 @@ pub(crate) struct Worker {
     /// A client has gone.
     left: Notify,
     draining: Cell<bool>,
+    wire: Rc<Wire>,
 }
 
 /// The routing snapshot as one thread sees it: with its own pools, at the servers' indexes.
@@ -65,6 +69,7 @@ impl Worker {
             clients: RefCell::default(),
             left: Notify::new(),
             draining: Cell::new(false),
+            wire: Rc::new(wire(&shared.config.limits)),
             shared,
         }
     }
@@ -79,6 +84,11 @@ impl Worker {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.shared.config.limits
+    }
+
+    /// What this thread's connections have in common.
+    pub(crate) fn wire(&self) -> &Rc<Wire> {
+        &self.wire
     }
 
     pub(crate) fn tally(&self) -> &ClientTally {
@@ -199,6 +209,11 @@ impl Worker {
             }
         }
     }
+}
+
+fn wire(limits: &Limits) -> Wire {
+    let rules = Rules { fields: limits.headers, coding_overrules_length: limits.coding_overrules_length };
+    Wire { buffers: Buffers::new(limits.buffer), rules }
 }
 
 /// A client's place among the clients of a thread.

@@ -112,7 +112,7 @@ fn http_1_0_clients_are_served() {
     let mut client = Client::of(&dispatcher);
     client.send("GET / HTTP/1.0\r\n\r\n");
     let head = client.head().unwrap();
-    assert_eq!((head.start.as_str(), head.header("transfer-encoding")), ("HTTP/1.0 200 OK", None));
+    assert_eq!((head.start.as_str(), head.header("transfer-encoding")), ("HTTP/1.1 200 OK", None));
     let (body, end) = client.rest();
     assert_eq!((body.as_slice(), end.is_ok()), (b"ok".as_slice(), true));
     assert_eq!(server.requests()[0].start, "GET / HTTP/1.1");
@@ -182,7 +182,16 @@ fn request_bodies_arrive_as_they_are_sent() {
 
 #[test]
 fn chunked_request_bodies_and_expectations_are_understood() {
-    let server = Server::well(|request| String::from_utf8(request.body.clone()).unwrap());
+    let server = Server::run(|connection| {
+        let head = connection.head()?;
+        assert_eq!(head.header("expect").as_deref(), Some("100-continue"));
+        connection.send("HTTP/1.1 100 Continue\r\n\r\n")?;
+        let mut body = [0; 20];
+        connection.read_exact(&mut body)?;
+        assert_eq!(&body, b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+        connection.answer("abcde")?;
+        connection.answer_all(|_| String::new())
+    });
     let dispatcher = before(&server);
     let mut client = Client::of(&dispatcher);
     client.send("POST /up HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n");

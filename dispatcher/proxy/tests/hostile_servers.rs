@@ -309,12 +309,22 @@ fn unused_connections_are_closed_in_time() {
 }
 
 #[test]
-fn interim_responses_are_not_taken_for_the_answer() {
+fn rfc9110_15_2_interim_responses_are_passed_on_and_not_taken_for_the_answer() {
     let server = Server::run(|connection| {
-        connection.request()?;
-        connection.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")?;
-        connection.answer("final")?;
-        connection.wait_for_end()
+        loop {
+            connection.request()?;
+            connection.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")?;
+            connection.answer("final")?;
+        }
     });
-    assert_eq!(get(&before(&server), "/").text(), "final");
+    let dispatcher = before(&server);
+    let mut client = Client::of(&dispatcher);
+    client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(client.head().unwrap().status(), 100);
+    let hints = client.head().unwrap();
+    assert_eq!((hints.status(), hints.header("link").as_deref()), (103, Some("</a>")));
+    assert_eq!(client.response().unwrap().text(), "final");
+    let mut old = Client::of(&dispatcher);
+    old.send("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(old.response().unwrap().text(), "final", "HTTP/1.0 knows no interim responses");
 }

@@ -1,0 +1,327 @@
+//! A connection that carries HTTP/1.1 messages, in either role: heads and bodies come in, heads and bodies go out.
+//!
+//! Nothing here waits by itself or has a task: who uses a connection polls it.
+
+use crate::body::{BodyError, Piece, Sink, Source};
+use crate::buffer::{Buffer, Buffers};
+use crate::http1::head::{self, Fields, Rules};
+use crate::http1::{Chunked, Length, Scan, chunked, rewrite};
+use crate::io::Io;
+use std::io::{self, IoSlice, Write};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+/// So many bytes of chunks are gathered before they are written.
+const GATHERED: usize = 32 * 1024;
+/// A connection at rest keeps no more space for what goes out.
+const KEPT: usize = 1024;
+
+/// What connections of a thread have in common.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) buffers: Buffers,
+    pub(crate) rules: Rules,
+}
+
+/// Where in an incoming body the next byte is.
+#[derive(Debug)]
+enum Reading {
+    Over,
+    Exact(u64),
+    Chunked(Chunked),
+    Trailers(Scan),
+    UntilClose,
+}
+
+/// Why there is no head.
+#[derive(Debug)]
+pub(crate) enum HeadError {
+    /// The connection ended before its first byte.
+    Ended,
+    /// The connection ended, or failed, in the middle.
+    Broken,
+    /// What came is no head.
+    Malformed,
+    /// It is longer than a buffer.
+    TooLong,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    io: Io,
+    wire: Rc<Wire>,
+    input: Buffer,
+    scan: Scan,
+    reading: Reading,
+    trailers: Option<Fields>,
+    /// What goes out next, before anything else.
+    staged: Vec<u8>,
+    /// How much of it has gone.
+    gone: usize,
+    /// Whether the body that goes out is chunked.
+    chunked: bool,
+}
+
+impl Conn {
+    pub(crate) fn new(io: Io, wire: Rc<Wire>) -> Self {
+        Conn {
+            io,
+            wire,
+            input: Buffer::default(),
+            scan: Scan::default(),
+            reading: Reading::Over,
+            trailers: None,
+            staged: Vec::new(),
+            gone: 0,
+            chunked: false,
+        }
+    }
+
+    /// Waits for more bytes; 0 at the end. There must be room.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.wire.buffers.lend(&mut self.input);
+        let read = self.io.poll_read(cx, self.input.room());
+        if let Poll::Ready(Ok(n)) = read {
+            self.input.filled(n);
+        }
+        self.wire.buffers.reclaim(&mut self.input);
+        read
+    }
+
+    /// Waits for a head, and reads it. `moved` is told when bytes come.
+    pub(crate) fn poll_head<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut moved: impl FnMut(),
+        read: impl FnOnce(&[u8], &Rules) -> T,
+    ) -> Poll<Result<T, HeadError>> {
+        loop {
+            let end = self.scan.end(self.input.bytes()).map_err(|_| HeadError::Malformed)?;
+            if let Some(length) = end {
+                let head = read(&self.input.bytes()[..length], &self.wire.rules);
+                self.input.take(length);
+                self.wire.buffers.reclaim(&mut self.input);
+                return Poll::Ready(Ok(head));
+            }
+            if self.input.has_space() && self.input.is_full() {
+                return Poll::Ready(Err(HeadError::TooLong));
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) if self.input.is_empty() => return Poll::Ready(Err(HeadError::Ended)),
+                Ok(0) | Err(_) => return Poll::Ready(Err(HeadError::Broken)),
+                Ok(_) => moved(),
+            }
+        }
+    }
+
+    /// Takes empty lines away, which some clients send before a request (RFC 9112, section 2.2).
+    pub(crate) fn skip_empty_line(&mut self) {
+        if self.input.bytes().starts_with(b"\r\n") {
+            self.input.take(2);
+            self.scan = Scan::default();
+        }
+    }
+
+    /// What has come and was not taken.
+    pub(crate) fn waiting(&self) -> &[u8] {
+        self.input.bytes()
+    }
+
+    /// A body of that length comes next.
+    pub(crate) fn expect(&mut self, length: Length) {
+        self.trailers = None;
+        self.reading = match length {
+            Length::None => Reading::Over,
+            Length::Exact(bytes) => Reading::Exact(bytes),
+            Length::Chunked => Reading::Chunked(Chunked::Size),
+            Length::UntilClose => Reading::UntilClose,
+        };
+    }
+
+    /// Whether the incoming message has come to its end.
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self.reading, Reading::Over)
+    }
+
+    /// Space for what goes out next: a head. The body after it is chunked or goes as it is.
+    pub(crate) fn stage(&mut self, chunked: bool) -> &mut Vec<u8> {
+        self.chunked = chunked;
+        &mut self.staged
+    }
+
+    /// Whether everything that was staged is gone.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.gone == self.staged.len()
+    }
+
+    fn sent(&mut self, n: usize) {
+        self.gone += n;
+        if self.is_flushed() {
+            self.staged.clear();
+            self.staged.shrink_to(KEPT);
+            self.gone = 0;
+        }
+    }
+
+    /// Ends the sending direction.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(cx))?;
+        self.io.poll_shutdown(cx)
+    }
+
+    /// Reads what comes and forgets it; 0 at the end.
+    pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.take(self.input.bytes().len());
+        let read = self.poll_fill(cx);
+        self.input.take(self.input.bytes().len());
+        self.wire.buffers.reclaim(&mut self.input);
+        read
+    }
+
+    /// Makes the connection end in a reset.
+    pub(crate) fn reset(&self) {
+        self.io.reset();
+    }
+
+    /// Whether another exchange can begin: nothing waits or is under way in either direction, nor has come unasked.
+    pub(crate) fn is_at_rest(&mut self) -> bool {
+        self.is_read() && self.input.is_empty() && self.is_flushed() && self.io.is_quiet()
+    }
+
+    /// Takes away `n` bytes of framing.
+    fn next_chunk(&mut self, chunked: &mut Chunked) -> Result<chunked::Piece, BodyError> {
+        let (framing, piece) = chunked.next(self.input.bytes()).map_err(|_| BodyError::Malformed)?;
+        self.input.take(framing);
+        Ok(piece)
+    }
+
+    /// What can be told of the body without waiting.
+    fn next_piece(&mut self) -> Result<Option<Piece>, BodyError> {
+        let here = self.input.bytes().len();
+        loop {
+            match &mut self.reading {
+                Reading::Over => return Ok(Some(Piece::End)),
+                Reading::Exact(left) => {
+                    let n = usize::try_from(*left).unwrap_or(usize::MAX).min(here);
+                    return Ok((n > 0).then_some(Piece::Data(n)));
+                }
+                Reading::UntilClose => return Ok((here > 0).then_some(Piece::Data(here))),
+                Reading::Chunked(state) => {
+                    let mut state = *state;
+                    let piece = self.next_chunk(&mut state)?;
+                    self.reading = Reading::Chunked(state);
+                    match piece {
+                        chunked::Piece::Data(n) => return Ok(Some(Piece::Data(n))),
+                        chunked::Piece::More => return Ok(None),
+                        chunked::Piece::Trailers => self.reading = Reading::Trailers(Scan::default()),
+                    }
+                }
+                Reading::Trailers(scan) => {
+                    let end = scan.end(self.input.bytes()).map_err(|_| BodyError::Malformed)?;
+                    let Some(length) = end else { return Ok(None) };
+                    if length > 2 {
+                        let trailers = head::read_trailers(&self.input.bytes()[..length], &self.wire.rules);
+                        self.trailers = Some(trailers.map_err(|_| BodyError::Malformed)?);
+                    }
+                    self.input.take(length);
+                    self.reading = Reading::Over;
+                }
+            }
+        }
+    }
+}
+
+impl Source for Conn {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, BodyError>> {
+        loop {
+            if let Some(piece) = self.next_piece()? {
+                if piece == Piece::End {
+                    self.wire.buffers.reclaim(&mut self.input);
+                }
+                return Poll::Ready(Ok(piece));
+            }
+            // Framing alone must not fill it: its lines are bounded, and trailers by this.
+            if self.input.has_space() && self.input.is_full() {
+                return Poll::Ready(Err(BodyError::Malformed));
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) if matches!(self.reading, Reading::UntilClose) => self.reading = Reading::Over,
+                Ok(0) | Err(_) => return Poll::Ready(Err(BodyError::Ended)),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn data(&self) -> &[u8] {
+        self.input.bytes()
+    }
+
+    fn took(&mut self, n: usize) {
+        self.input.take(n);
+        match &mut self.reading {
+            Reading::Exact(left) => {
+                *left -= n as u64;
+                if *left == 0 {
+                    self.reading = Reading::Over;
+                }
+            }
+            Reading::Chunked(state) => state.took(n),
+            _ => {}
+        }
+    }
+
+    fn trailers(&mut self) -> Option<Fields> {
+        self.trailers.take()
+    }
+}
+
+impl Sink for Conn {
+    fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if self.chunked {
+            if self.staged.len() - self.gone >= GATHERED {
+                ready!(self.poll_flush(cx))?;
+            }
+            // Writing to a vector does not fail.
+            let _ = write!(self.staged, "{:x}\r\n", data.len());
+            self.staged.extend_from_slice(data);
+            self.staged.extend_from_slice(b"\r\n");
+            return Poll::Ready(Ok(data.len()));
+        }
+        loop {
+            let staged = &self.staged[self.gone..];
+            let before = staged.len();
+            let slices = [IoSlice::new(staged), IoSlice::new(data)];
+            let written = ready!(self.io.poll_write(cx, if before == 0 { &slices[1..] } else { &slices }))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent(written.min(before));
+            if written > before {
+                return Poll::Ready(Ok(written - before));
+            }
+        }
+    }
+
+    fn finish(&mut self, trailers: Option<&Fields>) {
+        if self.chunked {
+            self.staged.extend_from_slice(b"0\r\n");
+            match trailers {
+                Some(trailers) => rewrite::trailers(trailers, &mut self.staged),
+                None => self.staged.extend_from_slice(b"\r\n"),
+            }
+            self.chunked = false;
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.is_flushed() {
+            let slices = [IoSlice::new(&self.staged[self.gone..])];
+            match ready!(self.io.poll_write(cx, &slices))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.sent(written),
+            }
+        }
+        self.io.poll_flush(cx)
+    }
+}

@@ -1,0 +1,330 @@
+//! A request's life, phase by phase:
+//!
+//! ```text
+//! receive ──► pick ──► connect ──► send ──► respond ──► account
+//!    │          │       ▲   │        │         │
+//!    │          │       │   └─ next candidate  └─ body streamed, connection back to its pool
+//!   400, 501   503      └── next candidate, where the request may be repeated
+//!                           502, 504 where no response comes
+//! ```
+//!
+//! - **receive**: the head is read and checked ([`crate::front`], [`crate::http1`]).
+//! - **pick**: the routing table ranks servers by the object's name.
+//! - **connect**: an unused connection of this thread's pool, else a new one; where that fails, the next candidate.
+//! - **send**: head and body go to the server; the body as it comes.
+//! - **respond**: head and body go to the client; the body as it comes, even while the request's is still on its way.
+//! - **account**: the request is complete, whichever way ([`crate::account`]).
+
+use crate::account::Account;
+use crate::body::{BodyError, Broken, Side, Transfer};
+use crate::client::Client;
+use crate::front::Front;
+use crate::http1::{Length, RequestHead, ResponseHead, rewrite};
+use crate::link::{Link, NoResponse};
+use crate::metrics::{Failure, Refusal};
+use http::StatusCode;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+/// More interim responses than this before the response are no answer.
+const MOST_INTERIM: usize = 32;
+
+/// How an exchange ended for the client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// There is a whole response.
+    Whole,
+    /// There is a part of one: the client must not take it for the whole.
+    Broken,
+}
+
+/// Carries one request to a server and its response back.
+pub(crate) async fn run(client: &Rc<Client>, front: &mut impl Front, head: &RequestHead) -> End {
+    let began = Instant::now();
+    client.awaits_response();
+    match relay(client, front, head, began).await {
+        Ok(end) => end,
+        Err(refusal) => refuse(client, front, refusal).await,
+    }
+}
+
+/// Answers in the dispatcher's own words.
+pub(crate) async fn refuse(client: &Client, front: &mut impl Front, refusal: Refusal) -> End {
+    client.worker().tally().refused[refusal as usize].add(1);
+    client.relays();
+    // What is left of the request nobody wants to read.
+    front.refuse(refusal, refusal.is_the_clients() || !front.has_whole_request());
+    let sent = poll_fn(|cx| match front.poll_flush(cx) {
+        Poll::Pending if client.is_overdue() => Poll::Ready(false),
+        flushed => flushed.map(|result| result.is_ok()),
+    });
+    if sent.await {
+        client.rests();
+        End::Whole
+    } else {
+        End::Broken
+    }
+}
+
+/// A request that is being carried.
+struct Carried<'a, F> {
+    client: &'a Rc<Client>,
+    front: &'a mut F,
+    head: &'a RequestHead,
+    upload: Transfer,
+    /// Whether the rest of the request's body is not wanted.
+    upload_over: bool,
+}
+
+/// Tries the candidates in their order until one cannot be taken back.
+async fn relay(
+    client: &Rc<Client>,
+    front: &mut impl Front,
+    head: &RequestHead,
+    began: Instant,
+) -> Result<End, Refusal> {
+    let worker = client.worker();
+    let view = worker.view();
+    let mut refusal = Refusal::NoServer;
+    let mut carried = Carried { client, front, head, upload: Transfer::default(), upload_over: false };
+    for server in worker.pick(&view, head.path()).into_iter().take(worker.limits().attempts) {
+        let mut account = Account::open(view.pools[server].clone(), client.clone(), began);
+        match carried.attempt(&mut account).await {
+            Ok((response, link)) => return Ok(carried.deliver(response, link, account).await),
+            Err(Attempt::Elsewhere(failure)) => account.failed(failure),
+            Err(Attempt::Over(failure, refusal)) => {
+                account.failed(failure);
+                return Err(refusal);
+            }
+        }
+        refusal = Refusal::BadGateway;
+    }
+    Err(refusal)
+}
+
+/// Why an attempt at one server came to nothing.
+enum Attempt {
+    /// The server cannot have acted on the request, or may see it twice: it can go elsewhere.
+    Elsewhere(Failure),
+    /// The server may have acted on the request; the client is to decide.
+    Over(Failure, Refusal),
+}
+
+/// Why there is no answer.
+enum NoAnswer {
+    Server(NoResponse),
+    /// The request's body does not go on.
+    Body,
+    /// Nothing moved for too long, for want of this.
+    Overdue(Awaited),
+}
+
+enum Awaited {
+    Client,
+    Server,
+}
+
+impl<F: Front> Carried<'_, F> {
+    /// Tries one server: on the connection that was used last and, where that turns out closed, once more on a new one.
+    async fn attempt(&mut self, account: &mut Account) -> Result<(ResponseHead, Box<Link>), Attempt> {
+        let mut link = account.pool().take();
+        loop {
+            // Nothing of the body has gone to a server that was tried before.
+            self.upload = Transfer::default();
+            self.client.awaits_response();
+            let mut carrier = match link.take() {
+                Some(link) => link,
+                None => connect(self.client, account).await.ok_or(Attempt::Elsewhere(Failure::Connect))?,
+            };
+            let chunked = self.head.length == Length::Chunked;
+            rewrite::request(
+                self.head,
+                self.client.address(),
+                &account.pool().server.endpoint,
+                carrier.conn.stage(chunked),
+            );
+            self.client.awaits_response();
+            let error = match self.answer(&mut carrier).await {
+                Ok(response) => return Ok((response, carrier)),
+                Err(error) => error,
+            };
+            match error {
+                NoAnswer::Server(NoResponse::Closed) if self.may_repeat() => {
+                    if !carrier.is_reused() {
+                        return Err(Attempt::Elsewhere(Failure::Closed));
+                    }
+                }
+                error => return Err(give_up(&error)),
+            }
+        }
+    }
+
+    /// Whether a server that has perhaps seen the request may see it again, or another in its place.
+    fn may_repeat(&self) -> bool {
+        self.upload.bytes == 0 && self.head.method.is_idempotent()
+    }
+
+    /// Sends the request and waits for the final response's head.
+    async fn answer(&mut self, link: &mut Link) -> Result<ResponseHead, NoAnswer> {
+        let to_head = self.head.method == http::Method::HEAD;
+        let mut interim = 0;
+        self.upload_over = false;
+        poll_fn(|cx| {
+            loop {
+                let uploading = self.poll_upload(cx, link).map_err(|_| NoAnswer::Body)?;
+                // An interim response must not wait for the final one. Whether it can be sent shows with that.
+                let _ = self.front.poll_flush(cx);
+                let client = self.client;
+                let Poll::Ready(head) = link.poll_response(cx, to_head, || client.moved()) else {
+                    if !client.is_overdue() {
+                        return Poll::Pending;
+                    }
+                    let waits_for_client = uploading.is_pending() && self.upload.waits_for() == Some(Side::Source);
+                    let awaited = if waits_for_client { Awaited::Client } else { Awaited::Server };
+                    return Poll::Ready(Err(NoAnswer::Overdue(awaited)));
+                };
+                let head = head.map_err(NoAnswer::Server)?;
+                match head.status {
+                    StatusCode::SWITCHING_PROTOCOLS if !self.head.upgrades => {}
+                    status if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS => {
+                        interim += 1;
+                        if interim <= MOST_INTERIM {
+                            self.front.interim(&head);
+                            continue;
+                        }
+                    }
+                    _ => return Poll::Ready(Ok(head)),
+                }
+                return Poll::Ready(Err(NoAnswer::Server(NoResponse::Garbage)));
+            }
+        })
+        .await
+    }
+
+    /// Moves the request's body on. A server that takes no more of it may still answer.
+    fn poll_upload(&mut self, cx: &mut Context<'_>, link: &mut Link) -> Poll<Result<(), BodyError>> {
+        if self.upload_over {
+            return Poll::Ready(Ok(()));
+        }
+        let client = self.client;
+        let result = ready!(self.upload.poll(cx, self.front, &mut link.conn, || client.moved()));
+        self.upload_over = true;
+        match result {
+            Err(Broken::Source(error)) => Poll::Ready(Err(error)),
+            Ok(()) | Err(Broken::Sink) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Hands the response on to the client.
+    async fn deliver(mut self, response: ResponseHead, mut link: Box<Link>, mut account: Account) -> End {
+        account.responded(response.status);
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            return self.tunnel(response, link, account).await;
+        }
+        // Who refuses a request before it has ended does not read the rest.
+        let refused = response.status.is_client_error() || response.status.is_server_error();
+        self.front.respond(&response, refused && !self.front.has_whole_request());
+        let mut download = Transfer::default();
+        let across = poll_fn(|cx| self.poll_across(cx, &mut link, &mut download)).await;
+        match across {
+            Ok(()) => {
+                account.complete();
+                account.give_back(link);
+                End::Whole
+            }
+            Err(fault) => {
+                account.failed(fault);
+                End::Broken
+            }
+        }
+    }
+
+    /// Moves both bodies on; ready once the response's is across.
+    fn poll_across(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link,
+        download: &mut Transfer,
+    ) -> Poll<Result<(), Failure>> {
+        if let Poll::Ready(Err(_)) = self.poll_upload(cx, link) {
+            return Poll::Ready(Err(Failure::Client));
+        }
+        let client = self.client;
+        match download.poll(cx, &mut link.conn, self.front, || client.moved()) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(Broken::Source(_))) => Poll::Ready(Err(Failure::Broken)),
+            Poll::Ready(Err(Broken::Sink)) => Poll::Ready(Err(Failure::Client)),
+            Poll::Pending if !client.is_overdue() => Poll::Pending,
+            Poll::Pending if download.waits_for() == Some(Side::Source) => Poll::Ready(Err(Failure::Broken)),
+            Poll::Pending => Poll::Ready(Err(Failure::Client)),
+        }
+    }
+
+    /// Carries bytes of another protocol both ways until both sides have ended.
+    async fn tunnel(self, response: ResponseHead, mut link: Box<Link>, mut account: Account) -> End {
+        let Carried { client, front, .. } = self;
+        front.switch(&response);
+        link.conn.expect(Length::UntilClose);
+        link.conn.stage(false);
+        client.tunnels();
+        let (mut up, mut down) = (Some(Transfer::default()), Some(Transfer::default()));
+        let ended = poll_fn(|cx| {
+            // Who has ended his direction may still listen.
+            if let Some(way) = &mut up
+                && way.poll(cx, front, &mut link.conn, || client.moved()).map_err(drop)?.is_ready()
+                && link.conn.poll_shutdown(cx).map_err(drop)?.is_ready()
+            {
+                up = None;
+            }
+            if let Some(way) = &mut down
+                && way.poll(cx, &mut link.conn, front, || client.moved()).map_err(drop)?.is_ready()
+                && front.poll_shutdown(cx).map_err(drop)?.is_ready()
+            {
+                down = None;
+            }
+            match (&up, &down) {
+                (None, None) => Poll::Ready(Ok(())),
+                _ if client.is_overdue() => Poll::Ready(Err(())),
+                _ => Poll::Pending,
+            }
+        });
+        match ended.await {
+            Ok(()) => {
+                account.complete();
+                End::Whole
+            }
+            Err(()) => {
+                account.failed(Failure::Client);
+                End::Broken
+            }
+        }
+    }
+}
+
+async fn connect(client: &Client, account: &Account) -> Option<Box<Link>> {
+    let (worker, pool) = (client.worker(), account.pool());
+    let link = Link::connect(pool.server.address?, worker.timeouts().connect, worker.wire().clone()).await;
+    match link {
+        Ok(link) => {
+            pool.tally.connects.add(1);
+            Some(link)
+        }
+        Err(error) => {
+            tracing::debug!(server = %pool.server.name, %error, "not connected");
+            None
+        }
+    }
+}
+
+fn give_up(error: &NoAnswer) -> Attempt {
+    let (failure, refusal) = match error {
+        NoAnswer::Server(NoResponse::Closed) => (Failure::Closed, Refusal::BadGateway),
+        NoAnswer::Server(NoResponse::Garbage) => (Failure::Garbage, Refusal::BadGateway),
+        NoAnswer::Body => (Failure::Client, Refusal::BadRequest),
+        NoAnswer::Overdue(Awaited::Client) => (Failure::Client, Refusal::Late),
+        NoAnswer::Overdue(Awaited::Server) => (Failure::TimedOut, Refusal::TimedOut),
+    };
+    Attempt::Over(failure, refusal)
+}

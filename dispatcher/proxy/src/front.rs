@@ -1,0 +1,225 @@
+//! The client's side of an exchange.
+
+use crate::body::{BodyError, Piece, Sink, Source};
+use crate::client::Client;
+use crate::conn::{Conn, HeadError};
+use crate::http1::head::Fields;
+use crate::http1::rewrite::{self, After};
+use crate::http1::{Bad, Length, RequestHead, ResponseHead};
+use crate::io::Io;
+use crate::metrics::Refusal;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+/// Where a request came from and its response goes: a connection, or a stream of one. Its body is the source, the
+/// response's the sink.
+pub(crate) trait Front: Source + Sink {
+    /// Passes an interim response on, if the client can take one.
+    fn interim(&mut self, head: &ResponseHead);
+    /// Begins a response, with a body of that length as it comes from the server. `last` asks that no request follows.
+    fn respond(&mut self, head: &ResponseHead, last: bool);
+    /// Answers in the dispatcher's own words.
+    fn refuse(&mut self, refusal: Refusal, last: bool);
+    /// Hands the connection over to the protocol that a response has switched to.
+    fn switch(&mut self, head: &ResponseHead);
+    /// Whether all of the request has come.
+    fn has_whole_request(&self) -> bool;
+    /// Says that nothing more will be sent.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// A client's connection that speaks HTTP/1.
+pub(crate) struct Http1 {
+    conn: Conn,
+    client: Rc<Client>,
+    /// What of the request decides on the response's form.
+    request: Request,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    version_10: bool,
+    to_head: bool,
+    keep_alive: bool,
+}
+
+/// Why there is no request.
+pub(crate) enum NoRequest {
+    /// The client has gone, or overstayed at rest: there is nothing to say.
+    Gone,
+    /// What came is refused.
+    Refused(Refusal),
+}
+
+impl Http1 {
+    pub(crate) fn new(io: Io, client: Rc<Client>) -> Self {
+        let conn = Conn::new(io, client.worker().wire().clone());
+        Http1 { conn, client, request: Request { version_10: false, to_head: false, keep_alive: false } }
+    }
+
+    /// Waits for a request's head. Its body is then expected.
+    pub(crate) async fn request(&mut self) -> Result<Box<RequestHead>, NoRequest> {
+        self.request = Request { version_10: false, to_head: false, keep_alive: false };
+        self.conn.skip_empty_line();
+        if !self.conn.waiting().is_empty() {
+            self.client.has_read();
+        }
+        let head = poll_fn(|cx| self.poll_request(cx)).await?;
+        self.conn.expect(head.length);
+        self.request = Request {
+            version_10: head.version_10,
+            to_head: head.method == http::Method::HEAD,
+            keep_alive: head.keep_alive,
+        };
+        Ok(head)
+    }
+
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<RequestHead>, NoRequest>> {
+        let client = &self.client;
+        let polled =
+            self.conn.poll_head(cx, || client.has_read(), |bytes, rules| RequestHead::read(bytes, rules).map(Box::new));
+        let begun = !self.conn.waiting().is_empty();
+        let head = match polled {
+            Poll::Pending if client.is_overdue() && begun => return refused(Refusal::Late),
+            Poll::Pending if client.is_overdue() || (client.worker().is_draining() && !begun) => {
+                return Poll::Ready(Err(NoRequest::Gone));
+            }
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(head) => head,
+        };
+        match head {
+            Ok(Ok(head)) => Poll::Ready(Ok(head)),
+            Ok(Err(Bad::Malformed)) | Err(HeadError::Malformed) => refused(Refusal::BadRequest),
+            Ok(Err(Bad::Version)) => refused(Refusal::Version),
+            Ok(Err(Bad::Unsupported)) => refused(Refusal::Unsupported),
+            Ok(Err(Bad::TooManyFields)) | Err(HeadError::TooLong) => refused(Refusal::TooLong),
+            Err(HeadError::Ended | HeadError::Broken) => Poll::Ready(Err(NoRequest::Gone)),
+        }
+    }
+
+    /// Whether another request may follow the last response.
+    pub(crate) fn stays_open(&self) -> bool {
+        self.request.keep_alive && self.conn.is_read()
+    }
+
+    /// What the connection does after a response, unless that is the `last`.
+    fn after(&mut self, last: bool) -> After {
+        self.request.keep_alive &= !last && !self.client.worker().is_draining();
+        match (self.request.keep_alive, self.request.version_10) {
+            (false, _) => After::Close,
+            (true, true) => After::OpenForOld,
+            (true, false) => After::Open,
+        }
+    }
+
+    /// Closes the connection so that the client gets to read what was sent: as long as he sends, that is read and
+    /// forgotten, since a connection that is closed with something unread ends in a reset.
+    pub(crate) async fn close(&mut self) {
+        self.client.lingers();
+        poll_fn(|cx| {
+            let shut = self.conn.poll_shutdown(cx);
+            if self.client.is_overdue() || matches!(shut, Poll::Ready(Err(_))) {
+                return Poll::Ready(());
+            }
+            ready!(shut).ok();
+            loop {
+                if !matches!(ready!(self.conn.poll_discard(cx)), Ok(1..)) {
+                    return Poll::Ready(());
+                }
+            }
+        })
+        .await;
+    }
+
+    pub(crate) fn reset(&self) {
+        self.conn.reset();
+    }
+}
+
+fn refused(refusal: Refusal) -> Poll<Result<Box<RequestHead>, NoRequest>> {
+    Poll::Ready(Err(NoRequest::Refused(refusal)))
+}
+
+impl Front for Http1 {
+    fn interim(&mut self, head: &ResponseHead) {
+        if !self.request.version_10 {
+            rewrite::interim(head, self.conn.stage(false));
+        }
+    }
+
+    fn respond(&mut self, head: &ResponseHead, last: bool) {
+        let length = match head.length {
+            // Such a body ends with the connection for a client that knows no chunks.
+            Length::Chunked | Length::UntilClose if self.request.version_10 => Length::UntilClose,
+            Length::Chunked | Length::UntilClose => Length::Chunked,
+            length => length,
+        };
+        let after = self.after(last || length == Length::UntilClose);
+        let date = self.client.worker().clock().http_date();
+        rewrite::response(head, length, after, &date, self.conn.stage(length == Length::Chunked));
+    }
+
+    fn refuse(&mut self, refusal: Refusal, last: bool) {
+        let (bodiless, after) = (self.request.to_head, self.after(last));
+        let date = self.client.worker().clock().http_date();
+        rewrite::own(refusal.status(), refusal.text(), bodiless, after, &date, self.conn.stage(false));
+    }
+
+    fn switch(&mut self, head: &ResponseHead) {
+        self.request.keep_alive = false;
+        rewrite::switching(head, self.conn.stage(false));
+        self.conn.expect(Length::UntilClose);
+    }
+
+    fn has_whole_request(&self) -> bool {
+        self.conn.is_read()
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.conn.poll_shutdown(cx)
+    }
+}
+
+impl Source for Http1 {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, BodyError>> {
+        self.conn.poll_piece(cx)
+    }
+
+    fn data(&self) -> &[u8] {
+        self.conn.data()
+    }
+
+    fn took(&mut self, n: usize) {
+        self.conn.took(n);
+    }
+
+    fn trailers(&mut self) -> Option<Fields> {
+        self.conn.trailers()
+    }
+}
+
+impl Sink for Http1 {
+    fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.conn.poll_send(cx, data)
+    }
+
+    fn finish(&mut self, trailers: Option<&Fields>) {
+        self.conn.finish(trailers);
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.conn.poll_flush(cx)
+    }
+}
+
+impl Drop for Http1 {
+    /// A response that breaks off ends in a reset. A plain close would look like a good end to a client that reads
+    /// until the connection closes.
+    fn drop(&mut self) {
+        if self.client.is_mid_response() {
+            self.conn.reset();
+        }
+    }
+}

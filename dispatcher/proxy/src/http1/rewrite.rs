@@ -1,0 +1,142 @@
+//! What a gateway changes in heads (RFC 9110, section 7.6; RFC 9112, sections 3.2 and 6).
+
+use super::framing::Length;
+use super::head::{Fields, Name, RequestHead, ResponseHead};
+
+/// How the dispatcher names itself in `Via`.
+const PSEUDONYM: &str = "vibra";
+
+/// Writes the head of a request as a server gets it. `address` is the client's IP address; `endpoint` the server's, as
+/// host where the client named none, which HTTP/1.1 wants.
+pub(crate) fn request(head: &RequestHead, address: &str, endpoint: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(head.path().as_bytes());
+    out.extend_from_slice(head.query().as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
+    out.extend_from_slice(head.host().unwrap_or(endpoint.as_bytes()));
+    out.extend_from_slice(b"\r\n");
+    let expects = head.expects_continue && head.length != Length::None;
+    head.fields.copy_to(out, |name| match name {
+        Name::Host | Name::XForwardedFor | Name::Via => false,
+        Name::Expect => expects,
+        Name::ContentLength => head.length != Length::Chunked,
+        name => !name.is_hop_by_hop(),
+    });
+    if head.length == Length::Chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    match (head.upgrades, head.takes_trailers) {
+        (true, _) => {
+            head.fields.copy_to(out, |name| name == Name::Upgrade);
+            out.extend_from_slice(b"connection: upgrade\r\n");
+        }
+        (false, true) => out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n"),
+        (false, false) => {}
+    }
+    list(&head.fields, Name::XForwardedFor, "x-forwarded-for", &[address], out);
+    let version = if head.version_10 { "1.0 " } else { "1.1 " };
+    list(&head.fields, Name::Via, "via", &[version, PSEUDONYM], out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the list under `name` with one more member, in one line.
+fn list(fields: &Fields, name: Name, spelled: &str, more: &[&str], out: &mut Vec<u8>) {
+    out.extend_from_slice(spelled.as_bytes());
+    out.extend_from_slice(b": ");
+    for value in fields.all(name) {
+        out.extend_from_slice(value);
+        out.extend_from_slice(b", ");
+    }
+    more.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What a client's connection does after a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// It stays open, which goes without saying.
+    Open,
+    /// It stays open, which an HTTP/1.0 client must be told.
+    OpenForOld,
+    /// It closes.
+    Close,
+}
+
+/// Writes the status line and fields of a response as a client gets it, its empty line included. `date` is what the
+/// time is, for servers that do not say.
+pub(crate) fn response(head: &ResponseHead, length: Length, after: After, date: &[u8], out: &mut Vec<u8>) {
+    status_line(head.status.as_str(), head.reason(), out);
+    // What has no body by its status has no length either, but for 304, which tells of another response (RFC 9110, 8.6).
+    let no_length = head.status.is_informational() || head.status == http::StatusCode::NO_CONTENT;
+    let coded = length == Length::Chunked || head.length == Length::Chunked;
+    head.fields.copy_to(out, |name| match name {
+        Name::ContentLength => !coded && !no_length,
+        name => !name.is_hop_by_hop(),
+    });
+    if head.fields.get(Name::Date).is_none() {
+        field("date", date, out);
+    }
+    if length == Length::Chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    connection(after, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes an interim response as a client gets it (RFC 9110, section 15.2).
+pub(crate) fn interim(head: &ResponseHead, out: &mut Vec<u8>) {
+    status_line(head.status.as_str(), head.reason(), out);
+    head.fields.copy_to(out, |name| name != Name::ContentLength && !name.is_hop_by_hop());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a response that hands the connection over to another protocol (RFC 9110, section 15.2.2).
+pub(crate) fn switching(head: &ResponseHead, out: &mut Vec<u8>) {
+    status_line(head.status.as_str(), head.reason(), out);
+    head.fields.copy_to(out, |name| name == Name::Upgrade || name != Name::ContentLength && !name.is_hop_by_hop());
+    out.extend_from_slice(b"connection: upgrade\r\n\r\n");
+}
+
+/// Writes the trailer section of a body, its empty line included. What frames or routes a message, or controls it
+/// otherwise, is no trailer (RFC 9110, section 6.5.1).
+pub(crate) fn trailers(fields: &Fields, out: &mut Vec<u8>) {
+    fields.copy_to(out, |name| matches!(name, Name::Other | Name::ETag | Name::Date));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a response of the dispatcher's own: its head and its text.
+pub(crate) fn own(status: http::StatusCode, text: &str, bodiless: bool, after: After, date: &[u8], out: &mut Vec<u8>) {
+    status_line(status.as_str(), status.canonical_reason().unwrap_or_default().as_bytes(), out);
+    field("date", date, out);
+    field("content-type", b"text/plain; charset=utf-8", out);
+    field("content-length", text.len().to_string().as_bytes(), out);
+    connection(after, out);
+    out.extend_from_slice(b"\r\n");
+    if !bodiless {
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+fn status_line(code: &str, reason: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(code.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(reason);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn field(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn connection(after: After, out: &mut Vec<u8>) {
+    match after {
+        After::Open => {}
+        After::OpenForOld => out.extend_from_slice(b"connection: keep-alive\r\n"),
+        After::Close => out.extend_from_slice(b"connection: close\r\n"),
+    }
+}

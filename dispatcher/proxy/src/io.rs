@@ -1,0 +1,72 @@
+//! Sockets.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A connection to a client or a server.
+#[derive(Debug)]
+pub(crate) enum Io {
+    /// Bytes as they are.
+    Plain(TcpStream),
+}
+
+impl Io {
+    /// Reads into `room`; 0 at the end.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut room = ReadBuf::new(room);
+        match self {
+            Io::Plain(stream) => Pin::new(stream).poll_read(cx, &mut room),
+        }
+        .map_ok(|()| room.filled().len())
+    }
+
+    /// Writes some of the slices, in order.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Io::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    /// Sees to it that what was written is on its way.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    /// Says that nothing more will be written.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Io::Plain(stream) => stream,
+        }
+    }
+
+    /// Makes the connection end in a reset.
+    pub(crate) fn reset(&self) {
+        // Fails only where the connection has ended already.
+        let _ = self.socket().set_zero_linger();
+    }
+
+    /// Whether nothing came from the other side, not even its end, as far as the system has told.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        // The readiness costs no system call; only where there is some, the socket is asked.
+        match self.socket().poll_read_ready(&mut cx) {
+            Poll::Pending => true,
+            Poll::Ready(Err(_)) => false,
+            Poll::Ready(Ok(())) => {
+                let mut byte = [0];
+                self.poll_read(&mut cx, &mut byte).is_pending()
+            }
+        }
+    }
+}
