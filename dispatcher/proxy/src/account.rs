@@ -38,6 +38,12 @@ impl Account {
         self.client.relays();
     }
 
+    /// The server did its part, but another was asked for.
+    pub(crate) fn dismissed(&mut self) {
+        self.ended = true;
+        self.pool.server.succeeded();
+    }
+
     /// The server did not do its part.
     pub(crate) fn failed(&mut self, failure: Failure) {
         self.ended = true;

@@ -3,7 +3,8 @@
 //! ```text
 //! receive ──► pick ──► connect ──► send ──► respond ──► account
 //!    │          │       ▲   │        │         │
-//!    │          │       │   └─ next candidate  └─ body streamed, connection back to its pool
+//!    │          │       │   └─ next candidate  ├─ rest of the body from the next candidate
+//!    │          │       │                      └─ body streamed, connection back to its pool
 //!   400, 501   503      └── next candidate, where the request may be repeated
 //!                           502, 504 where no response comes
 //! ```
@@ -13,6 +14,7 @@
 //! - **connect**: an unused connection of this thread's pool, else a new one; where that fails, the next candidate.
 //! - **send**: head and body go to the server; the body as it comes.
 //! - **respond**: head and body go to the client; the body as it comes, even while the request's is still on its way.
+//!   Where the server breaks it off, the rest comes from the next candidate if it has the same ([`crate::resume`]).
 //! - **account**: the request is complete, whichever way ([`crate::account`]).
 
 use crate::account::Account;
@@ -22,6 +24,7 @@ use crate::front::Front;
 use crate::http1::{Length, RequestHead, ResponseHead, rewrite};
 use crate::link::{Link, NoResponse};
 use crate::metrics::{Failure, Refusal};
+use crate::resume::{Representation, Rest};
 use http::StatusCode;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -89,10 +92,11 @@ async fn relay(
     let view = worker.view();
     let mut refusal = Refusal::NoServer;
     let mut carried = Carried { client, front, head, upload: Transfer::default(), upload_over: false };
-    for server in worker.pick(&view, head.path()).into_iter().take(worker.limits().attempts) {
-        let mut account = Account::open(view.pools[server].clone(), client.clone(), began);
-        match carried.attempt(&mut account).await {
-            Ok((response, link)) => return Ok(carried.deliver(response, link, account).await),
+    let candidates = worker.pick(&view, head.path()).into_iter().take(worker.limits().attempts);
+    let mut accounts = candidates.map(|server| Account::open(view.pools[server].clone(), client.clone(), began));
+    while let Some(mut account) = accounts.next() {
+        match carried.attempt(&mut account, None).await {
+            Ok((response, link)) => return Ok(carried.deliver(response, link, account, accounts).await),
             Err(Attempt::Elsewhere(failure)) => account.failed(failure),
             Err(Attempt::Over(failure, refusal)) => {
                 account.failed(failure);
@@ -128,7 +132,12 @@ enum Awaited {
 
 impl<F: Front> Carried<'_, F> {
     /// Tries one server: on the connection that was used last and, where that turns out closed, once more on a new one.
-    async fn attempt(&mut self, account: &mut Account) -> Result<(ResponseHead, Box<Link>), Attempt> {
+    /// With `rest` only that of a representation is asked for.
+    async fn attempt(
+        &mut self,
+        account: &mut Account,
+        rest: Option<Rest<'_>>,
+    ) -> Result<(ResponseHead, Box<Link>), Attempt> {
         let mut link = account.pool().take();
         loop {
             // Nothing of the body has gone to a server that was tried before.
@@ -138,13 +147,9 @@ impl<F: Front> Carried<'_, F> {
                 Some(link) => link,
                 None => connect(self.client, account).await.ok_or(Attempt::Elsewhere(Failure::Connect))?,
             };
+            let (address, endpoint) = (self.client.address(), &account.pool().server.endpoint);
             let chunked = self.head.length == Length::Chunked;
-            rewrite::request(
-                self.head,
-                self.client.address(),
-                &account.pool().server.endpoint,
-                carrier.conn.stage(chunked),
-            );
+            rewrite::request(self.head, address, endpoint, rest, carrier.conn.stage(chunked));
             self.client.awaits_response();
             let error = match self.answer(&mut carrier).await {
                 Ok(response) => return Ok((response, carrier)),
@@ -217,8 +222,14 @@ impl<F: Front> Carried<'_, F> {
         }
     }
 
-    /// Hands the response on to the client.
-    async fn deliver(mut self, response: ResponseHead, mut link: Box<Link>, mut account: Account) -> End {
+    /// Hands the response on to the client. Where it breaks off, `others` may have the rest.
+    async fn deliver(
+        mut self,
+        response: ResponseHead,
+        mut link: Box<Link>,
+        mut account: Account,
+        mut others: impl Iterator<Item = Account>,
+    ) -> End {
         account.responded(response.status);
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.tunnel(response, link, account).await;
@@ -227,18 +238,47 @@ impl<F: Front> Carried<'_, F> {
         let refused = response.status.is_client_error() || response.status.is_server_error();
         self.front.respond(&response, refused && !self.front.has_whole_request());
         let mut download = Transfer::default();
-        let across = poll_fn(|cx| self.poll_across(cx, &mut link, &mut download)).await;
-        match across {
-            Ok(()) => {
-                account.complete();
-                account.give_back(link);
-                End::Whole
+        let mut representation = None;
+        loop {
+            let fault = match poll_fn(|cx| self.poll_across(cx, &mut link, &mut download)).await {
+                Ok(()) => {
+                    account.complete();
+                    account.give_back(link);
+                    return End::Whole;
+                }
+                Err(fault) => fault,
+            };
+            account.failed(fault);
+            if fault != Failure::Broken {
+                return End::Broken;
             }
-            Err(fault) => {
-                account.failed(fault);
-                End::Broken
+            representation = representation.or_else(|| Representation::of(self.head, &response));
+            let Some(of) = &representation else { return End::Broken };
+            match self.resume(Rest { of, from: download.bytes }, &mut others).await {
+                Some(found) => (link, account) = found,
+                None => return End::Broken,
             }
         }
+    }
+
+    /// Finds the rest of a representation at another server.
+    async fn resume(
+        &mut self,
+        rest: Rest<'_>,
+        others: &mut impl Iterator<Item = Account>,
+    ) -> Option<(Box<Link>, Account)> {
+        for mut account in others {
+            match self.attempt(&mut account, Some(rest)).await {
+                Ok((response, link)) if rest.is_in(&response) => {
+                    account.responded(response.status);
+                    self.client.worker().tally().resumed.add(1);
+                    return Some((link, account));
+                }
+                Ok(_) => account.dismissed(),
+                Err(Attempt::Elsewhere(failure) | Attempt::Over(failure, _)) => account.failed(failure),
+            }
+        }
+        None
     }
 
     /// Moves both bodies on; ready once the response's is across.

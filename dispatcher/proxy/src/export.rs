@@ -118,6 +118,9 @@ fn encode_clients(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::
     let help = "Client connections that are open";
     let mut open = encoder.encode_descriptor("open_connections", help, None, MetricType::Gauge)?;
     open.encode_gauge(&opened.saturating_sub(closed))?;
+    let help = "Responses that broke off at one server and were gone on with at another";
+    let mut resumed = encoder.encode_descriptor("resumed", help, None, MetricType::Counter)?;
+    count(&mut resumed, sum(&|thread| shared.clients[thread].resumed.get()))?;
     let help = "Requests that the dispatcher answered itself";
     let mut refused = encoder.encode_descriptor("refused", help, None, MetricType::Counter)?;
     for refusal in Refusal::ALL {

@@ -56,6 +56,7 @@ mod io;
 mod link;
 mod metrics;
 mod pool;
+mod resume;
 mod routes;
 mod server;
 mod status;

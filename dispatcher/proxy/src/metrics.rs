@@ -97,6 +97,8 @@ pub(crate) struct ClientTally {
     pub(crate) opened: Counter,
     /// Connections ended.
     pub(crate) closed: Counter,
+    /// Responses that broke off at one server and were gone on with at another.
+    pub(crate) resumed: Counter,
     /// Requests that the dispatcher answered itself, by [`Refusal`].
     pub(crate) refused: [Counter; Refusal::ALL.len()],
 }

@@ -24,6 +24,8 @@ pub(crate) enum Bad {
 /// A field by its name, as far as a gateway has something to do with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Name {
+    /// `If-Match`, `If-None-Match`, `If-Modified-Since`, `If-Unmodified-Since`.
+    Conditional,
     Connection,
     ContentEncoding,
     ContentLength,
@@ -65,20 +67,24 @@ impl Name {
             5 if is("range") => Name::Range,
             6 if is("expect") => Name::Expect,
             7 if is("upgrade") => Name::Upgrade,
+            8 if is("if-match") => Name::Conditional,
             8 if is("if-range") => Name::IfRange,
             9 if is("forwarded") => Name::Forwarded,
             10 if is("connection") => Name::Connection,
             10 if is("keep-alive") => Name::KeepAlive,
             13 if is("content-range") => Name::ContentRange,
+            13 if is("if-none-match") => Name::Conditional,
             14 if is("content-length") => Name::ContentLength,
             15 if is("x-forwarded-for") => Name::XForwardedFor,
             16 if is("content-encoding") => Name::ContentEncoding,
             16 if is("proxy-connection") => Name::ProxyConnection,
             16 if is("x-forwarded-host") => Name::XForwardedHost,
+            17 if is("if-modified-since") => Name::Conditional,
             17 if is("transfer-encoding") => Name::TransferEncoding,
             17 if is("x-forwarded-proto") => Name::XForwardedProto,
             18 if is("proxy-authenticate") => Name::ProxyAuthenticate,
             19 if is("proxy-authorization") => Name::ProxyAuthorization,
+            19 if is("if-unmodified-since") => Name::Conditional,
             25 if is("proxy-authentication-info") => Name::ProxyAuthenticationInfo,
             _ => Name::Other,
         }

@@ -2,13 +2,14 @@
 
 use super::framing::Length;
 use super::head::{Fields, Name, RequestHead, ResponseHead};
+use crate::resume::Rest;
 
 /// How the dispatcher names itself in `Via`.
 const PSEUDONYM: &str = "vibra";
 
 /// Writes the head of a request as a server gets it. `address` is the client's IP address; `endpoint` the server's, as
-/// host where the client named none, which HTTP/1.1 wants.
-pub(crate) fn request(head: &RequestHead, address: &str, endpoint: &str, out: &mut Vec<u8>) {
+/// host where the client named none, which HTTP/1.1 wants. With `rest` only that of the representation is asked for.
+pub(crate) fn request(head: &RequestHead, address: &str, endpoint: &str, rest: Option<Rest<'_>>, out: &mut Vec<u8>) {
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(head.path().as_bytes());
@@ -20,11 +21,16 @@ pub(crate) fn request(head: &RequestHead, address: &str, endpoint: &str, out: &m
     head.fields.copy_to(out, |name| match name {
         Name::Host | Name::XForwardedFor | Name::Via => false,
         Name::Expect => expects,
+        // The conditions held for the representation that is gone on with.
+        Name::Conditional | Name::IfRange => rest.is_none(),
         Name::ContentLength => head.length != Length::Chunked,
         name => !name.is_hop_by_hop(),
     });
     if head.length == Length::Chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    if let Some(rest) = rest {
+        rest.ask(out);
     }
     match (head.upgrades, head.takes_trailers) {
         (true, _) => {
