@@ -38,6 +38,8 @@ pub(crate) struct Client {
     worker: Rc<Worker>,
     /// The client's IP address.
     address: String,
+    /// Whether what the client says of where requests came from is believed.
+    trusted: bool,
     phase: Cell<Phase>,
     /// When the phase began or, where it may take any time as long as something moves, when something last moved.
     since: Cell<Tick>,
@@ -50,8 +52,9 @@ impl Client {
     pub(crate) fn new(worker: Rc<Worker>, peer: SocketAddr) -> Self {
         let since = Cell::new(worker.clock().now());
         Client {
-            worker,
             address: peer.ip().to_canonical().to_string(),
+            trusted: worker.peers().trusted.covers(peer.ip()),
+            worker,
             phase: Cell::new(Phase::Head),
             since,
             overdue: Cell::new(false),
@@ -66,6 +69,11 @@ impl Client {
     /// The client's IP address.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Whether what the client says of where requests came from is believed.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.trusted
     }
 
     fn enter(&self, phase: Phase) {

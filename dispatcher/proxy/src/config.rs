@@ -1,5 +1,6 @@
 //! What a dispatcher is to do.
 
+use crate::peers::Peers;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use vibra_client::Directory;
 use vibra_model::{CustomerId, VmId};
@@ -20,6 +21,8 @@ pub struct Config {
     pub source: Source,
     /// When a server counts as healthy.
     pub health: Health,
+    /// Whom the dispatcher believes, and what it tells servers of clients.
+    pub peers: Peers,
     /// How long is waited for what.
     pub timeouts: Timeouts,
     /// How much is accepted of clients and kept for servers.
@@ -36,6 +39,7 @@ impl Config {
             settings: Settings::default(),
             source,
             health: Health::default(),
+            peers: Peers::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
         }

@@ -179,6 +179,11 @@ impl Conn {
         read
     }
 
+    /// The scheme of URLs that are asked for here.
+    pub(crate) fn scheme(&self) -> &'static str {
+        self.io.scheme()
+    }
+
     /// Makes the connection end in a reset.
     pub(crate) fn reset(&self) {
         self.io.reset();

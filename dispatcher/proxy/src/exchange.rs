@@ -5,7 +5,7 @@
 //!    │          │       ▲   │        │         │
 //!    │          │       │   └─ next candidate  ├─ rest of the body from the next candidate
 //!    │          │       │                      └─ body streamed, connection back to its pool
-//!   400, 501   503      └── next candidate, where the request may be repeated
+//! 400, 501, 508 503      └── next candidate, where the request may be repeated
 //!                           502, 504 where no response comes
 //! ```
 //!
@@ -20,8 +20,11 @@
 use crate::account::Account;
 use crate::body::{BodyError, Broken, Side, Transfer};
 use crate::client::Client;
+use crate::forwarded::Hop;
 use crate::front::Front;
-use crate::http1::{Length, RequestHead, ResponseHead, rewrite};
+use crate::http1::head::Name;
+use crate::http1::rewrite::{self, Onward};
+use crate::http1::{Length, RequestHead, ResponseHead};
 use crate::link::{Link, NoResponse};
 use crate::metrics::{Failure, Refusal};
 use crate::resume::{Representation, Rest};
@@ -47,7 +50,9 @@ pub(crate) enum End {
 pub(crate) async fn run(client: &Rc<Client>, front: &mut impl Front, head: &RequestHead) -> End {
     let began = Instant::now();
     client.awaits_response();
-    match relay(client, front, head, began).await {
+    let is_loop = client.worker().peers().via.is_among(head.fields.all(Name::Via));
+    let carried = if is_loop { Err(Refusal::Loop) } else { relay(client, front, head, began).await };
+    match carried {
         Ok(end) => end,
         Err(refusal) => refuse(client, front, refusal).await,
     }
@@ -147,9 +152,19 @@ impl<F: Front> Carried<'_, F> {
                 Some(link) => link,
                 None => connect(self.client, account).await.ok_or(Attempt::Elsewhere(Failure::Connect))?,
             };
-            let (address, endpoint) = (self.client.address(), &account.pool().server.endpoint);
             let chunked = self.head.length == Length::Chunked;
-            rewrite::request(self.head, address, endpoint, rest, carrier.conn.stage(chunked));
+            let onward = Onward {
+                hop: Hop {
+                    address: self.client.address(),
+                    trusted: self.client.is_trusted(),
+                    scheme: self.front.scheme(),
+                    host: self.head.host(),
+                },
+                peers: self.client.worker().peers(),
+                endpoint: &account.pool().server.endpoint,
+                rest,
+            };
+            rewrite::request(self.head, &onward, carrier.conn.stage(chunked));
             self.client.awaits_response();
             let error = match self.answer(&mut carrier).await {
                 Ok(response) => return Ok((response, carrier)),

@@ -16,6 +16,8 @@ use std::task::{Context, Poll, ready};
 /// Where a request came from and its response goes: a connection, or a stream of one. Its body is the source, the
 /// response's the sink.
 pub(crate) trait Front: Source + Sink {
+    /// The scheme of URLs that are asked for here.
+    fn scheme(&self) -> &'static str;
     /// Passes an interim response on, if the client can take one.
     fn interim(&mut self, head: &ResponseHead);
     /// Begins a response, with a body of that length as it comes from the server. `last` asks that no request follows.
@@ -143,6 +145,10 @@ fn refused(refusal: Refusal) -> Poll<Result<Box<RequestHead>, NoRequest>> {
 }
 
 impl Front for Http1 {
+    fn scheme(&self) -> &'static str {
+        self.conn.scheme()
+    }
+
     fn interim(&mut self, head: &ResponseHead) {
         if !self.request.version_10 {
             rewrite::interim(head, self.conn.stage(false));

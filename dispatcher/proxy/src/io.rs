@@ -44,6 +44,13 @@ impl Io {
         }
     }
 
+    /// The scheme of URLs that are asked for here.
+    pub(crate) fn scheme(&self) -> &'static str {
+        match self {
+            Io::Plain(_) => "http",
+        }
+    }
+
     fn socket(&self) -> &TcpStream {
         match self {
             Io::Plain(stream) => stream,

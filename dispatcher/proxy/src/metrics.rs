@@ -116,6 +116,8 @@ pub(crate) enum Refusal {
     Unsupported,
     /// It speaks another version of HTTP.
     Version,
+    /// It has been here before.
+    Loop,
     /// No server that was tried gave a response.
     BadGateway,
     /// There is no server to try.
@@ -125,12 +127,13 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Refusal; 8] = [
+    pub(crate) const ALL: [Refusal; 9] = [
         Refusal::BadRequest,
         Refusal::Late,
         Refusal::TooLong,
         Refusal::Unsupported,
         Refusal::Version,
+        Refusal::Loop,
         Refusal::BadGateway,
         Refusal::NoServer,
         Refusal::TimedOut,
@@ -143,6 +146,7 @@ impl Refusal {
             Refusal::TooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::Unsupported => StatusCode::NOT_IMPLEMENTED,
             Refusal::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Refusal::Loop => StatusCode::LOOP_DETECTED,
             Refusal::BadGateway => StatusCode::BAD_GATEWAY,
             Refusal::NoServer => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::TimedOut => StatusCode::GATEWAY_TIMEOUT,
@@ -162,6 +166,9 @@ impl Refusal {
             Refusal::TooLong => "431: the request's head is too long\n",
             Refusal::Version => "505: this is HTTP/1.1\n",
             Refusal::Unsupported => "501: no tunnels, and no transfer coding but chunked\n",
+            Refusal::Loop => {
+                "508: this request has been here before: a server is the dispatcher itself, or leads back to it\n"
+            }
             Refusal::BadGateway => "502: no server gave a valid response\n",
             Refusal::NoServer => "503: no server is available\n",
             Refusal::TimedOut => "504: the server gave no response in time\n",

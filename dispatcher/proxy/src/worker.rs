@@ -8,6 +8,7 @@ use crate::conn::Wire;
 use crate::dispatcher::{Shared, Stop};
 use crate::http1::head::Rules;
 use crate::metrics::ClientTally;
+use crate::peers::Peers;
 use crate::pool::Pool;
 use crate::routes::Routes;
 use crate::server::Server;
@@ -80,6 +81,10 @@ impl Worker {
 
     pub(crate) fn timeouts(&self) -> &Timeouts {
         &self.shared.config.timeouts
+    }
+
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.shared.config.peers
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -62,7 +62,7 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn what_concerns_a_connection_stays_there_and_the_way_is_written_down() {
+fn what_concerns_a_connection_stays_there() {
     let server = Server::run(|connection| {
         connection.request()?;
         connection.send("HTTP/1.1 200 Fine\r\nConnection: x-hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n")?;
@@ -72,7 +72,7 @@ fn what_concerns_a_connection_stays_there_and_the_way_is_written_down() {
     let dispatcher = before(&server);
     let mut client = Client::of(&dispatcher);
     client.send("GET /x HTTP/1.1\r\nHost: shop.example\r\nConnection: x-mine\r\nX-Mine: 1\r\nTE: gzip\r\n");
-    client.send("X-Forwarded-For: 192.0.2.1\r\nAccept: */*\r\n\r\n");
+    client.send("Accept: */*\r\n\r\n");
     let response = client.response().unwrap();
     assert_eq!((response.text(), response.header("etag").as_deref()), ("ok", Some("\"e\"")));
     assert_eq!(response.header("set-cookie").as_deref(), Some("a | b"));
@@ -83,8 +83,6 @@ fn what_concerns_a_connection_stays_there_and_the_way_is_written_down() {
     assert_eq!(request.start, "GET /x HTTP/1.1");
     assert_eq!(request.header("host").as_deref(), Some("shop.example"));
     assert_eq!(request.header("accept").as_deref(), Some("*/*"));
-    assert_eq!(request.header("x-forwarded-for").as_deref(), Some("192.0.2.1, 127.0.0.1"));
-    assert_eq!(request.header("via").as_deref(), Some("1.1 vibra"));
     for name in ["connection", "x-mine", "te"] {
         assert_eq!(request.header(name), None, "{name}");
     }

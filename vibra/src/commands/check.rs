@@ -17,6 +17,7 @@ pub(crate) fn run(path: &Path) -> Outcome {
         let s = &d.settings;
         println!("dispatcher  {} on {} threads, {servers}", d.listen, d.threads);
         println!("            {}, hash {}, R = {}, remap {}", s.algorithm, s.hash, s.replicas, s.remap);
+        println!("            trusts {}; in Via it is {}", d.peers.trusted, d.peers.via);
         match d.admin {
             Some(admin) => println!("            admin at {admin}"),
             None => println!("            no admin address: no metrics, no explanations"),

@@ -8,6 +8,7 @@ use crate::{
 };
 use anyhow::{anyhow, bail};
 use std::collections::BTreeSet;
+use vibra_proxy::Peers;
 use vibra_routing::Settings;
 
 /// Runs until it is asked to end.
@@ -57,6 +58,7 @@ fn from_arguments(args: &cli::Dispatcher) -> anyhow::Result<config::Dispatcher> 
         threads: args.threads.unwrap_or_else(config::default_threads),
         source: Source::Static(servers),
         health_path: None,
+        peers: Peers::default(),
         connect_timeout: None,
         response_timeout: None,
         idle_timeout: None,

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 use vibra_model::{Customer, CustomerId, HostSpec, Resource, Role, VmId, VmSpec};
+use vibra_proxy::Peers;
 use vibra_routing::Settings;
 
 /// A configuration that was found to make sense.
@@ -39,6 +40,7 @@ pub(crate) struct Dispatcher {
     pub(crate) threads: usize,
     pub(crate) source: Source,
     pub(crate) health_path: Option<String>,
+    pub(crate) peers: Peers,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) response_timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, de};
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use toml::{Spanned, Table};
 use vibra_model::{Bytes, BytesPerSec, CustomerId, HostId, MilliCpu, Resources, VmId};
+use vibra_proxy::Forwarding;
 use vibra_routing::{Algorithm, HashKind, LardSettings, Remap, SlotSettings};
 
 /// The whole file.
@@ -41,6 +42,10 @@ pub(super) struct Dispatcher {
     pub(super) threads: Option<Spanned<usize>>,
     pub(super) customer: Option<Spanned<CustomerId>>,
     pub(super) health_path: Option<String>,
+    #[serde(default)]
+    pub(super) trusted: Vec<Spanned<String>>,
+    pub(super) forwarded: Option<Forwarding>,
+    pub(super) via: Option<Spanned<String>>,
     #[serde(default, deserialize_with = "duration")]
     pub(super) connect_timeout: Option<Duration>,
     #[serde(default, deserialize_with = "duration")]

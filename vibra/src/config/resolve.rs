@@ -9,6 +9,7 @@ use vibra_model::{
     Command, Customer, CustomerId, HostSpec, Rejection, Resource, Resources, Role, Snapshot, Violation, VmSpec,
 };
 use vibra_policy::Policies;
+use vibra_proxy::{Network, Peers, Pseudonym, Trust};
 use vibra_routing::Settings;
 use vibra_trace::generate::NAMES;
 
@@ -133,9 +134,28 @@ impl DispatcherResolver<'_> {
             threads: raw.threads.as_ref().map_or_else(default_threads, |t| *t.get_ref()),
             source,
             health_path: raw.health_path.clone(),
+            peers: self.peers(raw)?,
             connect_timeout: raw.connect_timeout,
             response_timeout: raw.response_timeout,
             idle_timeout: raw.idle_timeout,
+        })
+    }
+
+    fn peers(&self, raw: &raw::Dispatcher) -> Fault<Peers> {
+        let network = |entry: &Spanned<String>| {
+            let parsed = entry.get_ref().parse::<Network>();
+            parsed.map_err(|e| self.source.fault(entry.span(), e.to_string(), None))
+        };
+        let trusted = raw.trusted.iter().map(network).collect::<Fault<Trust>>()?;
+        let via = raw.via.as_ref().map(|name| {
+            let named = name.get_ref().parse::<Pseudonym>();
+            named.map_err(|e| self.source.fault(name.span(), e.to_string(), None))
+        });
+        let defaults = Peers::default();
+        Ok(Peers {
+            trusted,
+            forwarding: raw.forwarded.unwrap_or(defaults.forwarding),
+            via: via.transpose()?.unwrap_or(defaults.via),
         })
     }
 

@@ -1,6 +1,7 @@
 //! What is refused, where, and with which hint; and what the examples mean.
 
 use super::*;
+use vibra_proxy::{Forwarding, Trust};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(Path::new("vibra.toml"), text)
@@ -61,6 +62,21 @@ fn wrong_units_are_refused_at_their_place() {
     refused("[[customer]]\nname = \"shop\"\nbound = { memory = \"10MB/s\" }\n", "3:20", "is no amount of memory", "");
     let interval = "[directory]\nlisten = \"127.0.0.1:0\"\n[allocator]\ninterval = \"3 apples\"\n";
     refused(interval, "4:12", "is no length of time", "");
+}
+
+#[test]
+fn peers_are_what_the_file_says() {
+    let with = |keys: &str| format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\n{keys}\n{SERVERS}");
+    let peers = |keys: &str| parse(&with(keys)).unwrap().dispatcher.unwrap().peers;
+    let given = peers("trusted = [\"10.0.0.0/8\", \"::1\"]\nforwarded = \"rfc7239\"\nvia = \"edge\"");
+    assert!(given.trusted.covers("10.1.2.3".parse().unwrap()) && given.trusted.covers("::1".parse().unwrap()));
+    assert_eq!((given.forwarding, given.via.as_str()), (Forwarding::Rfc7239, "edge"));
+    let default = peers("");
+    assert_eq!((default.forwarding, default.trusted), (Forwarding::XForwarded, Trust::default()));
+    assert_ne!(default.via, peers("").via, "two dispatchers of one file may stand in a chain");
+    refused(&with("trusted = [\"::1\", \"10.0.0.1/8\"]"), "3:19", "\"10.0.0.1/8\"", "");
+    refused(&with("via = \"a b\""), "3:7", "\"a b\" is no name", "");
+    refused(&with("forwarded = \"rfc-7239\""), "3:13", "unknown variant", "did you mean `rfc7239`?");
 }
 
 #[test]

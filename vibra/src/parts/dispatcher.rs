@@ -24,6 +24,7 @@ pub(crate) fn start(config: &config::Dispatcher, directory: Option<Arc<dyn Direc
         admin: config.admin,
         threads: config.threads,
         settings: config.settings.clone(),
+        peers: config.peers.clone(),
         ..Config::new(config.listen, source)
     };
     proxy.health.active = Some(ActiveCheck { path: config.health_path.clone(), ..ActiveCheck::default() });

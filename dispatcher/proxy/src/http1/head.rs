@@ -129,7 +129,7 @@ pub(crate) struct Fields {
 
 impl Fields {
     /// The fields with that name, in order.
-    pub(crate) fn all(&self, name: Name) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn all(&self, name: Name) -> impl Iterator<Item = &[u8]> + Clone {
         self.list.iter().filter(move |field| field.name == name).map(|field| self.value(field))
     }
 

@@ -2,14 +2,25 @@
 
 use super::framing::Length;
 use super::head::{Fields, Name, RequestHead, ResponseHead};
+use crate::forwarded::{self, Claims, Hop};
+use crate::peers::Peers;
 use crate::resume::Rest;
 
-/// How the dispatcher names itself in `Via`.
-const PSEUDONYM: &str = "vibra";
+/// What a server gets to know beside what the client said.
+#[derive(Debug)]
+pub(crate) struct Onward<'a> {
+    /// Where the request came from.
+    pub(crate) hop: Hop<'a>,
+    pub(crate) peers: &'a Peers,
+    /// The server's address, as host where the client named none, which HTTP/1.1 wants.
+    pub(crate) endpoint: &'a str,
+    /// With it only that of the representation is asked for.
+    pub(crate) rest: Option<Rest<'a>>,
+}
 
-/// Writes the head of a request as a server gets it. `address` is the client's IP address; `endpoint` the server's, as
-/// host where the client named none, which HTTP/1.1 wants. With `rest` only that of the representation is asked for.
-pub(crate) fn request(head: &RequestHead, address: &str, endpoint: &str, rest: Option<Rest<'_>>, out: &mut Vec<u8>) {
+/// Writes the head of a request as a server gets it.
+pub(crate) fn request(head: &RequestHead, onward: &Onward<'_>, out: &mut Vec<u8>) {
+    let Onward { hop, peers, endpoint, rest } = onward;
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(head.path().as_bytes());
@@ -19,7 +30,8 @@ pub(crate) fn request(head: &RequestHead, address: &str, endpoint: &str, rest: O
     out.extend_from_slice(b"\r\n");
     let expects = head.expects_continue && head.length != Length::None;
     head.fields.copy_to(out, |name| match name {
-        Name::Host | Name::XForwardedFor | Name::Via => false,
+        Name::Host | Name::Via => false,
+        Name::Forwarded | Name::XForwardedFor | Name::XForwardedHost | Name::XForwardedProto => false,
         Name::Expect => expects,
         // The conditions held for the representation that is gone on with.
         Name::Conditional | Name::IfRange => rest.is_none(),
@@ -40,21 +52,15 @@ pub(crate) fn request(head: &RequestHead, address: &str, endpoint: &str, rest: O
         (false, true) => out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n"),
         (false, false) => {}
     }
-    list(&head.fields, Name::XForwardedFor, "x-forwarded-for", &[address], out);
-    let version = if head.version_10 { "1.0 " } else { "1.1 " };
-    list(&head.fields, Name::Via, "via", &[version, PSEUDONYM], out);
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Writes the list under `name` with one more member, in one line.
-fn list(fields: &Fields, name: Name, spelled: &str, more: &[&str], out: &mut Vec<u8>) {
-    out.extend_from_slice(spelled.as_bytes());
-    out.extend_from_slice(b": ");
-    for value in fields.all(name) {
-        out.extend_from_slice(value);
-        out.extend_from_slice(b", ");
-    }
-    more.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+    let values = |name| head.fields.all(name);
+    let claims = Claims {
+        x_for: values(Name::XForwardedFor),
+        x_proto: values(Name::XForwardedProto),
+        x_host: values(Name::XForwardedHost),
+        forwarded: values(Name::Forwarded),
+    };
+    forwarded::write(peers.forwarding, hop, &claims, out);
+    peers.via.write(values(Name::Via), if head.version_10 { "1.0" } else { "1.1" }, out);
     out.extend_from_slice(b"\r\n");
 }
 

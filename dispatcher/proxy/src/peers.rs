@@ -1,0 +1,22 @@
+//! What the dispatcher makes of those that requests come from, and how it is known to them.
+
+use crate::forwarded::Forwarding;
+use crate::trust::Trust;
+use crate::via::Pseudonym;
+
+/// Whom the dispatcher believes, what it tells servers of clients, and how it is known to both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peers {
+    /// Whose word about where a request came from is taken. Default: nobody's.
+    pub trusted: Trust,
+    /// Which fields tell servers where a request came from. Default: [`Forwarding::XForwarded`].
+    pub forwarding: Forwarding,
+    /// The dispatcher's name in `Via`. Default: [`Pseudonym::random`].
+    pub via: Pseudonym,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Peers { trusted: Trust::default(), forwarding: Forwarding::default(), via: Pseudonym::random() }
+    }
+}
