@@ -115,14 +115,6 @@ impl Conn {
         }
     }
 
-    /// Takes empty lines away, which some clients send before a request (RFC 9112, section 2.2).
-    pub(crate) fn skip_empty_line(&mut self) {
-        if self.input.bytes().starts_with(b"\r\n") {
-            self.input.take(2);
-            self.scan = Scan::default();
-        }
-    }
-
     /// What has come and was not taken.
     pub(crate) fn waiting(&self) -> &[u8] {
         self.input.bytes()

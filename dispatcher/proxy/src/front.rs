@@ -3,7 +3,7 @@
 use crate::body::{BodyError, Piece, Sink, Source};
 use crate::client::Client;
 use crate::conn::{Conn, HeadError};
-use crate::http1::head::Fields;
+use crate::http1::head::{Fields, Rules};
 use crate::http1::rewrite::{self, After};
 use crate::http1::{Bad, Length, RequestHead, ResponseHead};
 use crate::io::Io;
@@ -12,6 +12,9 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+
+/// So many empty lines before a request are read over, which some clients send after a body (RFC 9112, section 2.2).
+const MOST_EMPTY_LINES: usize = 4;
 
 /// Where a request came from and its response goes: a connection, or a stream of one. Its body is the source, the
 /// response's the sink.
@@ -64,11 +67,17 @@ impl Http1 {
     /// Waits for a request's head. Its body is then expected.
     pub(crate) async fn request(&mut self) -> Result<Box<RequestHead>, NoRequest> {
         self.request = Request { version_10: false, to_head: false, keep_alive: false };
-        self.conn.skip_empty_line();
         if !self.conn.waiting().is_empty() {
             self.client.has_read();
         }
-        let head = poll_fn(|cx| self.poll_request(cx)).await?;
+        let mut empty_lines = 0;
+        let head = loop {
+            match poll_fn(|cx| self.poll_request(cx)).await? {
+                Some(head) => break head,
+                None if empty_lines < MOST_EMPTY_LINES => empty_lines += 1,
+                None => return Err(NoRequest::Refused(Refusal::BadRequest)),
+            }
+        };
         self.conn.expect(head.length);
         self.request = Request {
             version_10: head.version_10,
@@ -78,10 +87,14 @@ impl Http1 {
         Ok(head)
     }
 
-    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<RequestHead>, NoRequest>> {
+    /// Waits for a request's head; `None` for an empty line in its place.
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Box<RequestHead>>, NoRequest>> {
         let client = &self.client;
-        let polled =
-            self.conn.poll_head(cx, || client.has_read(), |bytes, rules| RequestHead::read(bytes, rules).map(Box::new));
+        let read = |bytes: &[u8], rules: &Rules| match bytes {
+            b"\r\n" => Ok(None),
+            bytes => RequestHead::read(bytes, rules).map(|head| Some(Box::new(head))),
+        };
+        let polled = self.conn.poll_head(cx, || client.has_read(), read);
         let begun = !self.conn.waiting().is_empty();
         let head = match polled {
             Poll::Pending if client.is_overdue() && begun => return refused(Refusal::Late),
@@ -140,7 +153,7 @@ impl Http1 {
     }
 }
 
-fn refused(refusal: Refusal) -> Poll<Result<Box<RequestHead>, NoRequest>> {
+fn refused<T>(refusal: Refusal) -> Poll<Result<T, NoRequest>> {
     Poll::Ready(Err(NoRequest::Refused(refusal)))
 }
 
