@@ -7,12 +7,14 @@ use crate::buffer::{Buffer, Buffers};
 use crate::http1::head::{self, Fields, Rules};
 use crate::http1::{Chunked, Length, Scan, chunked, rewrite};
 use crate::io::Io;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, Write};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-/// So many bytes of chunks are gathered before they are written.
+/// So many bytes of chunks and small pieces are gathered before they are written.
 const GATHERED: usize = 32 * 1024;
+/// A piece of a body that is no longer goes out in one with what is staged: copying it costs less than a second slice.
+const COPIED: usize = 4096;
 /// A connection at rest keeps no more space for what goes out.
 const KEPT: usize = 1024;
 
@@ -275,21 +277,23 @@ impl Source for Conn {
 
 impl Sink for Conn {
     fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if self.staged.len() - self.gone >= GATHERED {
+            ready!(self.poll_flush(cx))?;
+        }
         if self.chunked {
-            if self.staged.len() - self.gone >= GATHERED {
-                ready!(self.poll_flush(cx))?;
-            }
             // Writing to a vector does not fail.
             let _ = write!(self.staged, "{:x}\r\n", data.len());
             self.staged.extend_from_slice(data);
             self.staged.extend_from_slice(b"\r\n");
             return Poll::Ready(Ok(data.len()));
         }
+        if data.len() <= COPIED {
+            self.staged.extend_from_slice(data);
+            return Poll::Ready(Ok(data.len()));
+        }
         loop {
-            let staged = &self.staged[self.gone..];
-            let before = staged.len();
-            let slices = [IoSlice::new(staged), IoSlice::new(data)];
-            let written = ready!(self.io.poll_write(cx, if before == 0 { &slices[1..] } else { &slices }))?;
+            let before = self.staged.len() - self.gone;
+            let written = ready!(self.io.poll_write(cx, &self.staged[self.gone..], data))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -313,8 +317,7 @@ impl Sink for Conn {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.is_flushed() {
-            let slices = [IoSlice::new(&self.staged[self.gone..])];
-            match ready!(self.io.poll_write(cx, &slices))? {
+            match ready!(self.io.poll_write(cx, &self.staged[self.gone..], &[]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.sent(written),
             }

@@ -23,10 +23,13 @@ impl Io {
         .map_ok(|()| room.filled().len())
     }
 
-    /// Writes some of the slices, in order.
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    /// Writes some of `first` and, once that is written, of `then`.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, first: &[u8], then: &[u8]) -> Poll<io::Result<usize>> {
+        // A single slice costs the kernel less than a list of them.
         match self {
-            Io::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Io::Plain(stream) if then.is_empty() => Pin::new(stream).poll_write(cx, first),
+            Io::Plain(stream) if first.is_empty() => Pin::new(stream).poll_write(cx, then),
+            Io::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(then)]),
         }
     }
 
