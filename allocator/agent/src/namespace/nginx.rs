@@ -51,13 +51,15 @@ impl Site {
         let temp = |kind: &str| format!("    {kind}_temp_path {directory}/{kind};\n");
         let temps: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(temp).concat();
         // The workers stay root: they serve generated files only, which may lie where nobody else may look. Threads
-        // read from disk, so that an object that has to be read does not keep those in memory waiting.
+        // read from disk, so that an object that has to be read does not keep those in memory waiting. sendfile would
+        // lend pages of the page cache to sockets, which the kernel gives back late, even after the server's end: until
+        // then nothing can take them from the cache, and the next start is not cold.
         format!(
             "daemon off;\nuser root;\nworker_processes 1;\nworker_rlimit_nofile 16384;\n\
              pid {directory}/pid;\nerror_log {log} warn;\n\
              events {{ worker_connections 8192; }}\n\
              http {{\n{temps}    access_log off;\n    server_tokens off;\n    default_type application/octet-stream;\n    \
-             sendfile on;\n    aio threads;\n    tcp_nodelay on;\n    if_modified_since before;\n    \
+             sendfile off;\n    aio threads;\n    tcp_nodelay on;\n    if_modified_since before;\n    \
              keepalive_timeout 3600s;\n    keepalive_requests 1000000;\n    \
              server {{\n        listen {address}:80 backlog=4096;\n        root {objects};\n        \
              location / {{ try_files $uri{SUFFIX} =404; }}\n    }}\n    \
