@@ -132,6 +132,9 @@ impl Http1 {
     /// Closes the connection so that the client gets to read what was sent: as long as he sends, that is read and
     /// forgotten, since a connection that is closed with something unread ends in a reset.
     pub(crate) async fn close(&mut self) {
+        if self.conn.is_at_rest() {
+            return;
+        }
         self.client.lingers();
         poll_fn(|cx| {
             let shut = self.conn.poll_shutdown(cx);

@@ -305,7 +305,7 @@ impl RequestHead {
         fields.mark_listed();
         check_host(&fields, version_10)?;
         let length = request_length(fields.told()?, version_10, rules)?;
-        let upgrades = !version_10 && fields.get(Name::Upgrade).is_some() && fields.lists(Name::Connection, "upgrade");
+        let upgrades = !version_10 && asks_for_upgrade(&fields);
         let path_end = bytes[target.clone()].iter().position(|&b| b == b'?').map_or(target.end, |at| target.start + at);
         Ok(RequestHead {
             expects_continue: expects_continue(&fields, version_10),
@@ -391,6 +391,14 @@ fn check_host(fields: &Fields, version_10: bool) -> Result<(), Bad> {
         (None, None) if version_10 => Ok(()),
         _ => Err(Bad::Malformed),
     }
+}
+
+/// Whether another protocol is asked for, in both fields that it takes. A tunnel of HTTP/2 would carry requests past
+/// every rule of the dispatcher, so that is not passed on.
+fn asks_for_upgrade(fields: &Fields) -> bool {
+    fields.get(Name::Upgrade).is_some()
+        && fields.lists(Name::Connection, "upgrade")
+        && !fields.members(Name::Upgrade).any(|protocol| protocol.to_ascii_lowercase().starts_with(b"h2"))
 }
 
 fn expects_continue(fields: &Fields, version_10: bool) -> bool {

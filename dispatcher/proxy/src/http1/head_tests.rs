@@ -149,6 +149,7 @@ fn rfc9110_7_8_an_upgrade_must_be_asked_for_in_both_fields() {
     assert!(with("Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n").unwrap().upgrades);
     assert!(!with("Upgrade: websocket\r\n").unwrap().upgrades);
     assert!(!with("Connection: upgrade\r\n").unwrap().upgrades);
+    assert!(!with("Connection: upgrade\r\nUpgrade: websocket, H2C\r\n").unwrap().upgrades, "it would carry requests");
 }
 
 #[test]
