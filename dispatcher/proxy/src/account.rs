@@ -31,6 +31,16 @@ impl Account {
         &self.pool
     }
 
+    /// An unused connection to the server that may carry the request, if there is one.
+    pub(crate) fn take(&self) -> Option<Box<Link>> {
+        if self.is_private() { self.client.take_own(&self.pool) } else { self.pool.take() }
+    }
+
+    /// Whether the server is told whose connection it is: then nobody else's request may go there.
+    fn is_private(&self) -> bool {
+        self.pool.server.send_proxy.is_some()
+    }
+
     /// The head of the response is here.
     pub(crate) fn responded(&mut self, status: StatusCode) {
         self.pool.server.succeeded();
@@ -62,7 +72,8 @@ impl Account {
 
     /// Makes the connection free for the next request.
     pub(crate) fn give_back(&self, link: Box<Link>) {
-        self.pool.put(link, self.client.worker().clock().now());
+        let now = self.client.worker().clock().now();
+        if self.is_private() { self.client.put_own(&self.pool, link, now) } else { self.pool.put(link, now) }
     }
 }
 

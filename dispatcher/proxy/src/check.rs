@@ -3,6 +3,7 @@
 use crate::config::ActiveCheck;
 use crate::control::News;
 use crate::dispatcher::Shared;
+use crate::link;
 use crate::server::Server;
 use bytes::Bytes;
 use http::{Request, StatusCode, header::HOST};
@@ -10,7 +11,7 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::lookup_host;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 
@@ -21,11 +22,11 @@ const SPREAD: u32 = 16;
 
 /// Attends to `server` until nobody wants its news any more. `number` tells it from others that start at the same time.
 pub(crate) async fn attend(server: Arc<Server>, shared: Arc<Shared>, news: mpsc::Sender<News>, number: usize) {
-    let Some(address) = server.address else {
+    if server.address.is_none() {
         let address = resolve(&server).await;
         let _ = news.send(News::Resolved(server, address)).await;
         return;
-    };
+    }
     let Some(rules) = &shared.config.health.active else { return };
     let place = u32::try_from(number).unwrap_or(0) % SPREAD;
     let first = tokio::time::Instant::now() + rules.interval / SPREAD * place;
@@ -33,7 +34,7 @@ pub(crate) async fn attend(server: Arc<Server>, shared: Arc<Shared>, news: mpsc:
     times.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         times.tick().await;
-        let checked = timeout(rules.timeout, check(&server, address, rules)).await;
+        let checked = timeout(rules.timeout, check(&server, rules)).await;
         let passed = match checked {
             Ok(Ok(())) => true,
             Ok(Err(error)) => failed(&server, &error),
@@ -79,8 +80,8 @@ enum CheckError {
     Status(StatusCode),
 }
 
-async fn check(server: &Server, address: SocketAddr, rules: &ActiveCheck) -> Result<(), CheckError> {
-    let stream = TcpStream::connect(address).await?;
+async fn check(server: &Server, rules: &ActiveCheck) -> Result<(), CheckError> {
+    let stream = link::open(server, None).await?;
     let Some(path) = &rules.path else { return Ok(()) };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get(path).header(HOST, &server.endpoint).body(Empty::<Bytes>::new())?;

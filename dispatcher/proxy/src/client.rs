@@ -5,12 +5,15 @@ use crate::config::Timeouts;
 use crate::exchange::{self, End};
 use crate::front::{Http1, NoRequest};
 use crate::io::Io;
+use crate::link::Link;
+use crate::peer::Peer;
+use crate::pool::Pool;
 use crate::worker::Worker;
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// How long a client may go on sending after the last response, which is read and forgotten.
@@ -36,10 +39,9 @@ enum Phase {
 /// What is known of a client's connection by those who work for it: its task, its request and the worker's clock.
 pub(crate) struct Client {
     worker: Rc<Worker>,
-    /// The client's IP address.
-    address: String,
-    /// Whether what the client says of where requests came from is believed.
-    trusted: bool,
+    peer: Peer,
+    /// Unused connections to servers that were told whose they are, each with its server's pool.
+    own: RefCell<Vec<(Rc<Pool>, Box<Link>)>>,
     phase: Cell<Phase>,
     /// When the phase began or, where it may take any time as long as something moves, when something last moved.
     since: Cell<Tick>,
@@ -49,12 +51,12 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(worker: Rc<Worker>, peer: SocketAddr) -> Self {
+    pub(crate) fn new(worker: Rc<Worker>, peer: Peer) -> Self {
         let since = Cell::new(worker.clock().now());
         Client {
-            address: peer.ip().to_canonical().to_string(),
-            trusted: worker.peers().trusted.covers(peer.ip()),
             worker,
+            peer,
+            own: RefCell::default(),
             phase: Cell::new(Phase::Head),
             since,
             overdue: Cell::new(false),
@@ -66,14 +68,24 @@ impl Client {
         &self.worker
     }
 
-    /// The client's IP address.
-    pub(crate) fn address(&self) -> &str {
-        &self.address
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
     }
 
-    /// Whether what the client says of where requests came from is believed.
-    pub(crate) fn is_trusted(&self) -> bool {
-        self.trusted
+    /// The client's own unused connection to the server of `pool`, if one can take a request.
+    pub(crate) fn take_own(&self, pool: &Rc<Pool>) -> Option<Box<Link>> {
+        let (now, idle) = (self.worker.clock().now(), self.worker.timeouts().server_idle);
+        let mut own = self.own.borrow_mut();
+        own.retain_mut(|(_, link)| link.is_fresh(now, idle));
+        let place = own.iter().position(|(of, _)| Rc::ptr_eq(of, pool))?;
+        Some(own.swap_remove(place).1)
+    }
+
+    /// Puts a connection of the client's own aside.
+    pub(crate) fn put_own(&self, pool: &Rc<Pool>, mut link: Box<Link>, now: Tick) {
+        link.unused_since = Some(now);
+        self.own.borrow_mut().push((pool.clone(), link));
     }
 
     fn enter(&self, phase: Phase) {

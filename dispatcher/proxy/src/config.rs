@@ -1,6 +1,7 @@
 //! What a dispatcher is to do.
 
 use crate::peers::Peers;
+use crate::proxy_protocol::ProxyVersion;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use vibra_client::Directory;
 use vibra_model::{CustomerId, VmId};
@@ -56,6 +57,9 @@ pub struct StaticServer {
     pub address: String,
     /// Its share under weighted algorithms; at least 1.
     pub weight: u32,
+    /// The version of the PROXY header that its connections begin with; `None`: they do not. With one, each client's
+    /// connection has connections of its own to the server.
+    pub send_proxy: Option<ProxyVersion>,
 }
 
 /// Where the list of servers comes from.

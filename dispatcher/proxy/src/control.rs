@@ -6,6 +6,7 @@ use crate::config::{Config, Source};
 use crate::dispatcher::{Shared, Stop};
 use crate::error::StartError;
 use crate::health::Monitor;
+use crate::proxy_protocol::ProxyVersion;
 use crate::routes::{Routes, Verdict};
 use crate::server::Server;
 use std::collections::HashMap;
@@ -38,8 +39,16 @@ pub(crate) enum News {
 struct Spec {
     name: VmId,
     endpoint: String,
+    send_proxy: Option<ProxyVersion>,
     weight: u32,
     state: VmState,
+}
+
+impl Spec {
+    /// What threads share about it, once its address is known.
+    fn server(&self, address: Option<SocketAddr>) -> Arc<Server> {
+        Arc::new(Server::new(self.name.clone(), self.endpoint.clone(), address, self.send_proxy))
+    }
 }
 
 /// A server, and what the control thread knows of it.
@@ -63,7 +72,7 @@ impl Drop for Attendant {
 impl Member {
     fn new(spec: Spec) -> Self {
         let address = spec.endpoint.parse().ok();
-        let server = Arc::new(Server::new(spec.name.clone(), spec.endpoint.clone(), address));
+        let server = spec.server(address);
         Member { spec, server, monitor: Monitor::default(), attendant: None }
     }
 
@@ -96,7 +105,8 @@ impl Control {
                     return Err(StartError::Address { name, position, address });
                 }
                 let (name, endpoint) = (server.name.clone(), server.address.clone());
-                specs.push(Spec { name, endpoint, weight: server.weight, state: VmState::Up });
+                let (send_proxy, weight) = (server.send_proxy, server.weight);
+                specs.push(Spec { name, endpoint, send_proxy, weight, state: VmState::Up });
             }
             Table::build(&cluster(Revision(0), &specs), &config.settings)?;
         }
@@ -110,8 +120,10 @@ impl Control {
     /// Takes over what the directory says; returns whether it matters for routing. Servers that are still there under
     /// the same name and address keep their counts and connections.
     fn adopt(&mut self, snapshot: &Snapshot, customer: &CustomerId) -> bool {
-        let spec =
-            |vm: &Vm| Spec { name: vm.id.clone(), endpoint: vm.address.clone(), weight: vm.weight, state: vm.state };
+        let spec = |vm: &Vm| {
+            let (name, endpoint) = (vm.id.clone(), vm.address.clone());
+            Spec { name, endpoint, send_proxy: None, weight: vm.weight, state: vm.state }
+        };
         let specs: Vec<Spec> = snapshot.vms_of(customer).map(spec).collect();
         if specs.iter().eq(self.members.iter().map(|member| &member.spec)) {
             return false;
@@ -176,8 +188,7 @@ impl Control {
                 before != after
             }
             News::Resolved(_, address) => {
-                let spec = &member.spec;
-                member.server = Arc::new(Server::new(spec.name.clone(), spec.endpoint.clone(), Some(address)));
+                member.server = member.spec.server(Some(address));
                 member.attendant = None;
                 true
             }
@@ -330,6 +341,7 @@ mod tests {
             name: format!("s{n}").parse().unwrap(),
             address: format!("127.0.0.1:{n}"),
             weight: 1,
+            send_proxy: None,
         };
         let servers = Source::Static(vec![server(1), server(2)]);
         let mut control = Control::new(&Config::new("127.0.0.1:0".parse().unwrap(), servers)).unwrap();

@@ -143,7 +143,7 @@ impl<F: Front> Carried<'_, F> {
         account: &mut Account,
         rest: Option<Rest<'_>>,
     ) -> Result<(ResponseHead, Box<Link>), Attempt> {
-        let mut link = account.pool().take();
+        let mut link = account.take();
         loop {
             // Nothing of the body has gone to a server that was tried before.
             self.upload = Transfer::default();
@@ -153,10 +153,11 @@ impl<F: Front> Carried<'_, F> {
                 None => connect(self.client, account).await.ok_or(Attempt::Elsewhere(Failure::Connect))?,
             };
             let chunked = self.head.length == Length::Chunked;
+            let peer = self.client.peer();
             let onward = Onward {
                 hop: Hop {
-                    address: self.client.address(),
-                    trusted: self.client.is_trusted(),
+                    address: &peer.address,
+                    trusted: peer.trusted,
                     scheme: self.front.scheme(),
                     host: self.head.host(),
                 },
@@ -360,8 +361,8 @@ impl<F: Front> Carried<'_, F> {
 
 async fn connect(client: &Client, account: &Account) -> Option<Box<Link>> {
     let (worker, pool) = (client.worker(), account.pool());
-    let link = Link::connect(pool.server.address?, worker.timeouts().connect, worker.wire().clone()).await;
-    match link {
+    let (ends, wait) = (&client.peer().ends, worker.timeouts().connect);
+    match Link::connect(&pool.server, ends, wait, worker.wire().clone()).await {
         Ok(link) => {
             pool.tally.connects.add(1);
             Some(link)

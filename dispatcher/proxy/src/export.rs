@@ -2,6 +2,7 @@
 
 use crate::dispatcher::Shared;
 use crate::metrics::{BOUNDS, CLASSES, Counter, Failure, Histogram, Refusal, Tally};
+use crate::peer::NoHeader;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -121,6 +122,12 @@ fn encode_clients(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::
     let help = "Responses that broke off at one server and were gone on with at another";
     let mut resumed = encoder.encode_descriptor("resumed", help, None, MetricType::Counter)?;
     count(&mut resumed, sum(&|thread| shared.clients[thread].resumed.get()))?;
+    let help = "Connections closed for want of a PROXY header";
+    let mut headless = encoder.encode_descriptor("headless_connections", help, None, MetricType::Counter)?;
+    for (kind, reason) in NoHeader::KINDS.into_iter().enumerate() {
+        let number = sum(&|thread| shared.clients[thread].headless[kind].get());
+        count(&mut headless.encode_family(&[("reason", reason)])?, number)?;
+    }
     let help = "Requests that the dispatcher answered itself";
     let mut refused = encoder.encode_descriptor("refused", help, None, MetricType::Counter)?;
     for refusal in Refusal::ALL {

@@ -13,6 +13,7 @@
 //!     name: format!("web-{n}").parse().unwrap(),
 //!     address: format!("127.0.0.1:{}", 8000 + n),
 //!     weight: 1,
+//!     send_proxy: None,
 //! };
 //! let servers = Source::Static(vec![server(1), server(2)]);
 //! let config = Config { threads: 1, ..Config::new("127.0.0.1:0".parse().unwrap(), servers) };
@@ -56,8 +57,10 @@ mod http1;
 mod io;
 mod link;
 mod metrics;
+mod peer;
 mod peers;
 mod pool;
+mod proxy_protocol;
 mod resume;
 mod routes;
 mod server;
@@ -71,6 +74,7 @@ pub use dispatcher::{Dispatcher, Handle};
 pub use error::StartError;
 pub use forwarded::Forwarding;
 pub use peers::Peers;
+pub use proxy_protocol::ProxyVersion;
 pub use status::{DirectoryStatus, ServerStatus, Status};
 pub use trust::{BadNetwork, Network, Trust};
 pub use via::{BadPseudonym, Pseudonym};

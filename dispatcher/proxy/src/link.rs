@@ -7,9 +7,12 @@ use crate::clock::Tick;
 use crate::conn::{Conn, HeadError, Wire};
 use crate::http1::{Bad, ResponseHead};
 use crate::io::Io;
+use crate::proxy_protocol::{self, Ends};
+use crate::server::Server;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 /// Why a link could not be made.
@@ -30,6 +33,26 @@ pub(crate) enum NoResponse {
     Garbage,
 }
 
+/// A new connection to `server`, for a client's connection between those `ends` or for nobody else. The server is told
+/// which, if it wants to know.
+pub(crate) async fn open(server: &Server, ends: Option<&Ends>) -> io::Result<TcpStream> {
+    let address = server.address.ok_or_else(|| io::Error::other("its name has no address yet"))?;
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    if let Some(version) = server.send_proxy {
+        let mut header = Vec::new();
+        match ends {
+            Some(ends) => proxy_protocol::write(version, ends, &mut header),
+            None => {
+                let own = Ends { source: stream.local_addr()?, destination: address };
+                proxy_protocol::write_own(version, &own, &mut header);
+            }
+        }
+        stream.write_all(&header).await?;
+    }
+    Ok(stream)
+}
+
 /// One connection to a server.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -41,17 +64,17 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Connects to `address`.
+    /// Connects to `server` for a client's connection between those `ends`.
     pub(crate) async fn connect(
-        address: SocketAddr,
+        server: &Server,
+        ends: &Ends,
         wait: Duration,
         wire: Rc<Wire>,
     ) -> Result<Box<Self>, ConnectError> {
-        let stream = match tokio::time::timeout(wait, TcpStream::connect(address)).await {
+        let stream = match tokio::time::timeout(wait, open(server, Some(ends))).await {
             Ok(stream) => stream?,
             Err(_) => return Err(ConnectError::TimedOut(wait)),
         };
-        stream.set_nodelay(true)?;
         Ok(Box::new(Link { conn: Conn::new(Io::Plain(stream), wire), unused_since: None, kept_alive: true }))
     }
 
@@ -64,6 +87,11 @@ impl Link {
     /// it nor said anything unasked, as far as the system has told.
     pub(crate) fn is_ready(&mut self) -> bool {
         self.kept_alive && self.conn.is_at_rest()
+    }
+
+    /// Whether it can take a request and has not been unused for longer than the server may be expected to bear.
+    pub(crate) fn is_fresh(&mut self, now: Tick, idle: Duration) -> bool {
+        self.unused_since.is_some_and(|since| now.since(since) < idle) && self.is_ready()
     }
 
     /// Waits for a response's head, interim ones included. Its body is then expected.

@@ -3,6 +3,7 @@
 //! Each thread has counters of its own for each server: it finds them where it finds its connections to that server,
 //! so that no label is looked up, and is the only one to write them. Who reads adds the threads' counters up.
 
+use crate::peer::NoHeader;
 use http::StatusCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -99,6 +100,8 @@ pub(crate) struct ClientTally {
     pub(crate) closed: Counter,
     /// Responses that broke off at one server and were gone on with at another.
     pub(crate) resumed: Counter,
+    /// Connections closed for want of a PROXY header, by [`NoHeader::KINDS`].
+    pub(crate) headless: [Counter; NoHeader::KINDS.len()],
     /// Requests that the dispatcher answered itself, by [`Refusal`].
     pub(crate) refused: [Counter; Refusal::ALL.len()],
 }

@@ -9,6 +9,9 @@ use crate::via::Pseudonym;
 pub struct Peers {
     /// Whose word about where a request came from is taken. Default: nobody's.
     pub trusted: Trust,
+    /// Whether every connection of a client must begin with a PROXY header, and come from a trusted peer. Default: no,
+    /// and none may.
+    pub demand_header: bool,
     /// Which fields tell servers where a request came from. Default: [`Forwarding::XForwarded`].
     pub forwarding: Forwarding,
     /// The dispatcher's name in `Via`. Default: [`Pseudonym::random`].
@@ -17,6 +20,11 @@ pub struct Peers {
 
 impl Default for Peers {
     fn default() -> Self {
-        Peers { trusted: Trust::default(), forwarding: Forwarding::default(), via: Pseudonym::random() }
+        Peers {
+            trusted: Trust::default(),
+            demand_header: false,
+            forwarding: Forwarding::default(),
+            via: Pseudonym::random(),
+        }
     }
 }

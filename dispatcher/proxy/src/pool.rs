@@ -45,7 +45,6 @@ impl Pool {
 
     /// Closes what is unused for longer than `idle`, and what the server closed.
     pub(crate) fn sweep(&self, now: Tick, idle: Duration) {
-        let fresh = |link: &Link| link.unused_since.is_some_and(|since| now.since(since) < idle);
-        self.unused.borrow_mut().retain_mut(|link| fresh(link) && link.is_ready());
+        self.unused.borrow_mut().retain_mut(|link| link.is_fresh(now, idle));
     }
 }

@@ -1,6 +1,7 @@
 //! What all threads share about one server.
 
 use crate::metrics::Tally;
+use crate::proxy_protocol::ProxyVersion;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,8 @@ pub(crate) struct Server {
     pub(crate) endpoint: String,
     /// Where that is; `None` while the name cannot be resolved.
     pub(crate) address: Option<SocketAddr>,
+    /// The version of the PROXY header that it wants its connections to begin with, if any.
+    pub(crate) send_proxy: Option<ProxyVersion>,
     /// Requests that are not complete.
     active: AtomicU32,
     /// Failed requests in a row.
@@ -24,11 +27,17 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(name: VmId, endpoint: String, address: Option<SocketAddr>) -> Self {
+    pub(crate) fn new(
+        name: VmId,
+        endpoint: String,
+        address: Option<SocketAddr>,
+        send_proxy: Option<ProxyVersion>,
+    ) -> Self {
         Server {
             name,
             endpoint,
             address,
+            send_proxy,
             active: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             tallies: Mutex::default(),

@@ -8,8 +8,10 @@ use crate::conn::Wire;
 use crate::dispatcher::{Shared, Stop};
 use crate::http1::head::Rules;
 use crate::metrics::ClientTally;
+use crate::peer::{self, Peer};
 use crate::peers::Peers;
 use crate::pool::Pool;
+use crate::proxy_protocol::Ends;
 use crate::routes::Routes;
 use crate::server::Server;
 use std::cell::{Cell, RefCell};
@@ -169,7 +171,7 @@ impl Worker {
                 self.left.notified().await;
             }
             match listener.accept().await {
-                Ok((stream, peer)) => self.admit(stream, peer),
+                Ok((stream, source)) => self.receive(stream, source),
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections; going on in {ACCEPT_PAUSE:?}");
@@ -179,10 +181,30 @@ impl Worker {
         }
     }
 
-    /// Serves a connection in a task of its own.
-    fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+    /// Finds out who is at the other end of a connection, and serves it.
+    fn receive(self: &Rc<Self>, mut stream: TcpStream, source: SocketAddr) {
         // Fails only where the client has gone already.
         let _ = stream.set_nodelay(true);
+        let Ok(destination) = stream.local_addr() else { return };
+        let own = Ends { source, destination };
+        if !self.peers().demand_header {
+            return self.admit(stream, Peer::new(own, &self.peers().trusted));
+        }
+        let worker = self.clone();
+        spawn_local(async move {
+            let trust = &worker.peers().trusted;
+            match peer::announced(&mut stream, own, trust, worker.timeouts().header).await {
+                Ok(ends) => worker.admit(stream, Peer::new(ends, trust)),
+                Err(error) => {
+                    tracing::debug!(peer = %source, "a connection is closed: {error}");
+                    worker.tally.headless[error.kind()].add(1);
+                }
+            }
+        });
+    }
+
+    /// Serves a connection in a task of its own.
+    fn admit(self: &Rc<Self>, stream: TcpStream, peer: Peer) {
         let client = Rc::new(Client::new(self.clone(), peer));
         let seat = Seat { worker: self.clone(), number: self.tally.opened.get() };
         self.tally.opened.add(1);

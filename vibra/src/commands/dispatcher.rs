@@ -74,7 +74,7 @@ fn server(i: usize, text: &str) -> anyhow::Result<Server> {
     let address = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
     config::check_address(address).map_err(|hint| anyhow!("--server {text}: {hint}"))?;
     let name = name.parse().map_err(|e| anyhow!("--server {text}: {e}"))?;
-    Ok(Server { name, address: address.to_owned(), weight: 1 })
+    Ok(Server { name, address: address.to_owned(), weight: 1, send_proxy: None })
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 use vibra_model::{Customer, CustomerId, HostSpec, Resource, Role, VmId, VmSpec};
-use vibra_proxy::Peers;
+use vibra_proxy::{Peers, ProxyVersion};
 use vibra_routing::Settings;
 
 /// A configuration that was found to make sense.
@@ -62,6 +62,7 @@ pub(crate) struct Server {
     /// `host:port`.
     pub(crate) address: String,
     pub(crate) weight: u32,
+    pub(crate) send_proxy: Option<ProxyVersion>,
 }
 
 /// The directory's part.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, de};
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use toml::{Spanned, Table};
 use vibra_model::{Bytes, BytesPerSec, CustomerId, HostId, MilliCpu, Resources, VmId};
-use vibra_proxy::Forwarding;
+use vibra_proxy::{Forwarding, ProxyVersion};
 use vibra_routing::{Algorithm, HashKind, LardSettings, Remap, SlotSettings};
 
 /// The whole file.
@@ -44,6 +44,7 @@ pub(super) struct Dispatcher {
     pub(super) health_path: Option<String>,
     #[serde(default)]
     pub(super) trusted: Vec<Spanned<String>>,
+    pub(super) proxy_protocol: Option<Spanned<ProxyProtocol>>,
     pub(super) forwarded: Option<Forwarding>,
     pub(super) via: Option<Spanned<String>>,
     #[serde(default, deserialize_with = "duration")]
@@ -60,6 +61,14 @@ pub(super) struct Server {
     pub(super) name: Spanned<VmId>,
     pub(super) address: Spanned<String>,
     pub(super) weight: Option<Spanned<u32>>,
+    pub(super) send_proxy: Option<ProxyVersion>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ProxyProtocol {
+    Off,
+    Accept,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

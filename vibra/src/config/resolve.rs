@@ -71,7 +71,8 @@ fn servers(source: &Source<'_>, raw: &[Spanned<raw::Server>]) -> Fault<Vec<Serve
             source.fault(raw.address.span(), message, Some(hint))
         })?;
         let weight = weight(source, raw.weight.as_ref())?;
-        Ok(Server { name: raw.name.get_ref().clone(), address: raw.address.get_ref().clone(), weight })
+        let (name, address) = (raw.name.get_ref().clone(), raw.address.get_ref().clone());
+        Ok(Server { name, address, weight, send_proxy: raw.send_proxy })
     };
     raw.iter().map(server).collect()
 }
@@ -151,9 +152,15 @@ impl DispatcherResolver<'_> {
             let named = name.get_ref().parse::<Pseudonym>();
             named.map_err(|e| self.source.fault(name.span(), e.to_string(), None))
         });
+        let accept = raw.proxy_protocol.as_ref().filter(|kind| *kind.get_ref() == raw::ProxyProtocol::Accept);
+        if let Some(accept) = accept.filter(|_| raw.trusted.is_empty()) {
+            let hint = "add trusted = [\"ADDRESS\"] with the proxies that send it".to_owned();
+            return Err(self.source.fault(accept.span(), "a PROXY header that nobody is trusted to send", Some(hint)));
+        }
         let defaults = Peers::default();
         Ok(Peers {
             trusted,
+            demand_header: accept.is_some(),
             forwarding: raw.forwarded.unwrap_or(defaults.forwarding),
             via: via.transpose()?.unwrap_or(defaults.via),
         })

@@ -1,7 +1,7 @@
 //! What is refused, where, and with which hint; and what the examples mean.
 
 use super::*;
-use vibra_proxy::{Forwarding, Trust};
+use vibra_proxy::{Forwarding, ProxyVersion, Trust};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(Path::new("vibra.toml"), text)
@@ -77,6 +77,18 @@ fn peers_are_what_the_file_says() {
     refused(&with("trusted = [\"::1\", \"10.0.0.1/8\"]"), "3:19", "\"10.0.0.1/8\"", "");
     refused(&with("via = \"a b\""), "3:7", "\"a b\" is no name", "");
     refused(&with("forwarded = \"rfc-7239\""), "3:13", "unknown variant", "did you mean `rfc7239`?");
+}
+
+#[test]
+fn the_proxy_protocol_goes_with_trust() {
+    let with = |keys: &str| format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\n{keys}\n{SERVERS}send_proxy = \"v2\"\n");
+    let dispatcher = |keys: &str| parse(&with(keys)).unwrap().dispatcher.unwrap();
+    assert!(dispatcher("trusted = [\"::1\"]\nproxy_protocol = \"accept\"").peers.demand_header);
+    assert!(!dispatcher("proxy_protocol = \"off\"").peers.demand_header);
+    let Source::Static(servers) = dispatcher("").source else { panic!("not static") };
+    assert_eq!([servers[0].send_proxy, servers[1].send_proxy], [None, Some(ProxyVersion::V2)]);
+    refused(&with("proxy_protocol = \"accept\""), "3:18", "nobody is trusted", "trusted =");
+    refused(&with("proxy_protocol = \"v1\""), "3:18", "unknown variant `v1`", "");
 }
 
 #[test]

@@ -41,5 +41,6 @@ pub(crate) fn start(config: &config::Dispatcher, directory: Option<Arc<dyn Direc
 }
 
 fn static_server(server: &config::Server) -> StaticServer {
-    StaticServer { name: server.name.clone(), address: server.address.clone(), weight: server.weight }
+    let config::Server { name, address, weight, send_proxy } = server.clone();
+    StaticServer { name, address, weight, send_proxy }
 }

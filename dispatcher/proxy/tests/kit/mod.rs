@@ -305,6 +305,7 @@ pub fn list(endpoints: &[String]) -> Source {
         name: format!("s{n}").parse().unwrap(),
         address: address.clone(),
         weight: 1,
+        send_proxy: None,
     };
     Source::Static(endpoints.iter().zip(1..).map(server).collect())
 }
