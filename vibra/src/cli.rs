@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::config;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -89,8 +90,8 @@ pub(crate) struct Dispatcher {
     /// A server as host:port, or NAME=host:port; once for each, in cluster order.
     #[arg(long = "server", value_name = "SERVER", required_unless_present = "config")]
     pub(crate) servers: Vec<String>,
-    /// Where to serve /metrics, /snapshot and /explain.
-    #[arg(long, conflicts_with = "config")]
+    /// Where to serve operators: a port of this machine, or ADDRESS:PORT.
+    #[arg(long, conflicts_with = "config", value_parser = config::admin_address)]
     pub(crate) admin: Option<SocketAddr>,
     /// How to choose a server.
     #[arg(long, conflicts_with = "config", default_value = "url-hash")]

@@ -21,8 +21,8 @@ const COMMIT: Option<&str> = option_env!("VIBRA_COMMIT");
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // Logs go to standard error, so that results on standard output can be piped; RUST_LOG says how much. The demo
-    // overloads servers on purpose, and warnings of that would tear its progress bar.
-    let usual = if matches!(cli.command, Command::Demo(_)) { "error" } else { "warn" };
+    // overloads servers on purpose, and warnings of that would tear its progress bar. What operators change is always told.
+    let usual = if matches!(cli.command, Command::Demo(_)) { "error" } else { "warn,operator=info" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();

@@ -72,8 +72,13 @@ impl Account {
 
     /// Makes the connection free for the next request.
     pub(crate) fn give_back(&self, link: Box<Link>) {
-        let now = self.client.worker().clock().now();
-        if self.is_private() { self.client.put_own(&self.pool, link, now) } else { self.pool.put(link, now) }
+        let worker = self.client.worker();
+        let now = worker.clock().now();
+        if self.is_private() {
+            self.client.put_own(&self.pool, link, now);
+        } else {
+            self.pool.put(link, now, worker.limits().idle_per_server);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! What operators ask at the admin address: `/metrics`, `/snapshot` and `/explain?url=`.
+//! What operators ask at the admin address, by GET, and what they change there, by POST.
 
+use crate::change::{Change, Refused};
 use crate::dispatcher::Shared;
 use crate::export;
 use crate::status::Status;
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use std::convert::Infallible;
@@ -21,10 +22,13 @@ use vibra_routing::{PickState, object_name};
 /// Connections that are served at a time; more wait.
 const CONNECTIONS: usize = 64;
 /// How long a request's head may take, and how long a connection may wait for the next.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest life of a connection, so that none can hold its place for ever.
 const LIFE: Duration = Duration::from_secs(300);
-const JSON: &str = "application/json";
+const PATHS: &str = "404: there are GET /metrics, /snapshot, /digest and /explain?url=, \
+                     POST /reload, /drain and /servers/NAME/state\n";
+const NO_TABLE: &str = "503: there is no routing table yet; see /snapshot\n";
+pub(crate) const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -50,26 +54,46 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn converse(stream: TcpStream, shared: Arc<Shared>) -> hyper::Result<()> {
-    let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(respond(&shared, &request))));
+    let service = service_fn(|request| async { Ok::<_, Infallible>(respond(&shared, request).await) });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     builder.serve_connection(TokioIo::new(stream), service).await
 }
 
-fn respond<B>(shared: &Arc<Shared>, request: &Request<B>) -> Response<Full<Bytes>> {
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "405: only GET and HEAD\n");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
-    }
-    match request.uri().path() {
+async fn respond(shared: &Arc<Shared>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let is_get = request.method() == Method::GET || request.method() == Method::HEAD;
+    let uri = request.uri().clone();
+    match uri.path() {
+        "/metrics" | "/snapshot" | "/digest" | "/explain" if !is_get => not_allowed("GET, HEAD"),
         "/metrics" => match export::render(shared.clone()) {
             Ok(text) => answer(StatusCode::OK, OPENMETRICS, text),
             Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "500: the metrics cannot be written\n"),
         },
-        "/snapshot" => json(&Status::of(shared)),
-        "/explain" => explain(shared, request.uri().query().unwrap_or_default()),
-        _ => answer(StatusCode::NOT_FOUND, TEXT, "404: there are /metrics, /snapshot and /explain?url=\n"),
+        "/snapshot" => json(StatusCode::OK, &Status::of(shared)),
+        "/digest" => digest(shared),
+        "/explain" => explain(shared, uri.query().unwrap_or_default()),
+        _ => match Change::at(uri.path()) {
+            Some(_) if request.method() != Method::POST => not_allowed("POST"),
+            Some(change) => match change.make(shared, &mut request).await {
+                Ok(response) => response,
+                Err(Refused(status, why)) => answer(status, TEXT, format!("{}: {why}\n", status.as_u16())),
+            },
+            None => answer(StatusCode::NOT_FOUND, TEXT, PATHS),
+        },
+    }
+}
+
+fn not_allowed(allow: &'static str) -> Response<Full<Bytes>> {
+    let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("405: only {allow}\n"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    response
+}
+
+/// The table's digest alone, so that those of many dispatchers can be compared with nothing but `curl`.
+fn digest(shared: &Shared) -> Response<Full<Bytes>> {
+    match &shared.routes.load().table {
+        Some(table) => answer(StatusCode::OK, TEXT, format!("{}\n", table.digest())),
+        None => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, NO_TABLE),
     }
 }
 
@@ -81,21 +105,22 @@ fn explain(shared: &Shared, query: &str) -> Response<Full<Bytes>> {
     };
     let routes = shared.routes.load();
     let Some(table) = &routes.table else {
-        return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "503: there is no routing table yet; see /snapshot\n");
+        return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, NO_TABLE);
     };
     let micros = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = Timestamp(0).after(micros);
     let name = object_name(&url);
-    json(&if table.shares_state() {
+    let explanation = if table.shares_state() {
         let state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         table.explain(&state, name, &**routes, now)
     } else {
         table.explain(&PickState::default(), name, &**routes, now)
-    })
+    };
+    json(StatusCode::OK, &explanation)
 }
 
 /// The text that `text` encodes; `None` where that is not UTF-8 or an escape is broken.
-fn percent_decoded(text: &str) -> Option<String> {
+pub(crate) fn percent_decoded(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     let digit = |bytes: &mut std::str::Bytes<'_>| char::from(bytes.next()?).to_digit(16);
@@ -109,9 +134,9 @@ fn percent_decoded(text: &str) -> Option<String> {
     String::from_utf8(decoded).ok()
 }
 
-fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
     match serde_json::to_vec_pretty(value) {
-        Ok(text) => answer(StatusCode::OK, JSON, text),
+        Ok(text) => answer(status, JSON, text),
         Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("500: {error}\n")),
     }
 }

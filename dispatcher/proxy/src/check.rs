@@ -2,7 +2,6 @@
 
 use crate::config::ActiveCheck;
 use crate::control::News;
-use crate::dispatcher::Shared;
 use crate::link;
 use crate::server::Server;
 use bytes::Bytes;
@@ -21,20 +20,20 @@ const LOOK_UP: Duration = Duration::from_secs(2);
 const SPREAD: u32 = 16;
 
 /// Attends to `server` until nobody wants its news any more. `number` tells it from others that start at the same time.
-pub(crate) async fn attend(server: Arc<Server>, shared: Arc<Shared>, news: mpsc::Sender<News>, number: usize) {
+pub(crate) async fn attend(server: Arc<Server>, rules: Option<ActiveCheck>, news: mpsc::Sender<News>, number: usize) {
     if server.address.is_none() {
         let address = resolve(&server).await;
         let _ = news.send(News::Resolved(server, address)).await;
         return;
     }
-    let Some(rules) = &shared.config.health.active else { return };
+    let Some(rules) = rules else { return };
     let place = u32::try_from(number).unwrap_or(0) % SPREAD;
     let first = tokio::time::Instant::now() + rules.interval / SPREAD * place;
     let mut times = interval_at(first, rules.interval);
     times.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         times.tick().await;
-        let checked = timeout(rules.timeout, check(&server, rules)).await;
+        let checked = timeout(rules.timeout, check(&server, &rules)).await;
         let passed = match checked {
             Ok(Ok(())) => true,
             Ok(Err(error)) => failed(&server, &error),

@@ -19,6 +19,9 @@ use tokio::net::TcpStream;
 /// How long a client may go on sending after the last response, which is read and forgotten.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How long after it has connected a client's first request is waited for in any case.
+const NEW: Duration = Duration::from_secs(1);
+
 /// What a client's connection waits for. Each has a time-out of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -129,6 +132,12 @@ impl Client {
         if self.phase.get() == Phase::Rest {
             self.enter(Phase::Head);
         }
+    }
+
+    /// Whether it has connected just now, so that its first request may be on the way: who takes no more requests still
+    /// takes this one.
+    pub(crate) fn is_new(&self) -> bool {
+        self.phase.get() == Phase::Head && self.worker.clock().now().since(self.since.get()) < NEW
     }
 
     /// Whether the connection has waited too long.

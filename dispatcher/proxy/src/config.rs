@@ -28,6 +28,9 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How much is accepted of clients and kept for servers.
     pub limits: Limits,
+    /// How long connections may take to end where operators drain the dispatcher without saying so, at most a day.
+    /// Default: 10 s.
+    pub drain: Duration,
 }
 
 impl Config {
@@ -43,6 +46,7 @@ impl Config {
             peers: Peers::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            drain: Duration::from_secs(10),
         }
     }
 }
@@ -93,11 +97,19 @@ pub struct Health {
     pub active: Option<ActiveCheck>,
     /// What failed requests tell.
     pub passive: PassiveCheck,
+    /// How long a server that comes back, or is new, takes to get its whole share of requests, where others have been
+    /// in use for as long: its cache is cold, and theirs are not. At most a day; 0: it gets its share at once. Not
+    /// under LARD, whose own memory tells who has which object. Default: 30 s.
+    pub slow_start: Duration,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Health { active: Some(ActiveCheck::default()), passive: PassiveCheck::default() }
+        Health {
+            active: Some(ActiveCheck::default()),
+            passive: PassiveCheck::default(),
+            slow_start: Duration::from_secs(30),
+        }
     }
 }
 

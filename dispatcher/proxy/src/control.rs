@@ -1,26 +1,27 @@
-//! The control thread: it hears of the cluster and of the servers' health, and swaps in a new routing snapshot when
-//! either changes.
+//! The control thread: it hears of the cluster, of the servers' health and of operators, and swaps in a new routing
+//! snapshot when one of them changes anything.
 
 use crate::check;
-use crate::config::{Config, Source};
-use crate::dispatcher::{Shared, Stop};
+use crate::config::Config;
+use crate::dispatcher::{self, Shared};
 use crate::error::StartError;
-use crate::health::Monitor;
-use crate::proxy_protocol::ProxyVersion;
+use crate::following::{Following, heard};
+use crate::members::{self, Attendant, Member, Order, Spec};
+use crate::reload::{self, ReloadError};
 use crate::routes::{Routes, Verdict};
 use crate::server::Server;
-use std::collections::HashMap;
+use crate::warmup;
+use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
-use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_local;
 use tokio::time::sleep_until;
-use vibra_client::{Follower, Link as DirectoryLink, follow};
-use vibra_model::{CustomerId, Revision, Snapshot, Vm, VmId, VmState};
-use vibra_routing::{Cluster, Settings, Table};
+use vibra_model::{Revision, VmId, VmState};
+use vibra_routing::{Cluster, Warmth};
 
 /// News of servers that wait to be taken note of; who has more waits.
 const NEWS: usize = 256;
@@ -34,60 +35,26 @@ pub(crate) enum News {
     Resolved(Arc<Server>, SocketAddr),
 }
 
-/// A server as its source describes it.
-#[derive(Debug, PartialEq, Eq)]
-struct Spec {
-    name: VmId,
-    endpoint: String,
-    send_proxy: Option<ProxyVersion>,
-    weight: u32,
-    state: VmState,
-}
-
-impl Spec {
-    /// What threads share about it, once its address is known.
-    fn server(&self, address: Option<SocketAddr>) -> Arc<Server> {
-        Arc::new(Server::new(self.name.clone(), self.endpoint.clone(), address, self.send_proxy))
-    }
-}
-
-/// A server, and what the control thread knows of it.
-struct Member {
-    spec: Spec,
-    server: Arc<Server>,
-    monitor: Monitor,
-    /// Resolves its name, then checks it.
-    attendant: Option<Attendant>,
-}
-
-/// A task that ends with its owner.
-struct Attendant(JoinHandle<()>);
-
-impl Drop for Attendant {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl Member {
-    fn new(spec: Spec) -> Self {
-        let address = spec.endpoint.parse().ok();
-        let server = spec.server(address);
-        Member { spec, server, monitor: Monitor::default(), attendant: None }
-    }
-
-    /// Whether requests would get there at all.
-    fn is_reachable(&self) -> bool {
-        self.spec.state.serves() && self.server.address.is_some()
-    }
+/// What an operator wants.
+#[derive(Debug)]
+pub(crate) enum Call {
+    /// Take over this configuration, if it could be read; the answer has the parts that changed.
+    Reload(Result<Box<Config>, ReloadError>, oneshot::Sender<Result<Vec<&'static str>, ReloadError>>),
+    /// Do so with a server from now on, `None`: as its source and its checks say. The answer: whether it is known.
+    Order(VmId, Option<Order>, oneshot::Sender<bool>),
 }
 
 /// The control thread's state.
 pub(crate) struct Control {
+    config: Arc<Config>,
     revision: Revision,
     members: Vec<Member>,
+    /// What operators want of servers, also of those that are not there just now.
+    orders: BTreeMap<VmId, Order>,
     /// The time that the current routes were made for.
     published: Instant,
+    /// When servers that warm up get the next greater share.
+    next_step: Option<Instant>,
 }
 
 impl Control {
@@ -96,80 +63,74 @@ impl Control {
     /// # Errors
     /// What is wrong with the servers or the settings.
     pub(crate) fn new(config: &Config) -> Result<Self, StartError> {
-        config.settings.check()?;
-        let mut specs = Vec::new();
-        if let Source::Static(servers) = &config.source {
-            for (server, position) in servers.iter().zip(1..) {
-                if !is_endpoint(&server.address) {
-                    let (name, address) = (server.name.clone(), server.address.clone());
-                    return Err(StartError::Address { name, position, address });
-                }
-                let (name, endpoint) = (server.name.clone(), server.address.clone());
-                let (send_proxy, weight) = (server.send_proxy, server.weight);
-                specs.push(Spec { name, endpoint, send_proxy, weight, state: VmState::Up });
-            }
-            Table::build(&cluster(Revision(0), &specs), &config.settings)?;
-        }
+        let specs = members::fixed(config)?.unwrap_or_default();
         Ok(Control {
+            config: Arc::new(config.clone()),
             revision: Revision(0),
-            members: specs.into_iter().map(Member::new).collect(),
+            members: specs.into_iter().map(|spec| Member::new(spec, None)).collect(),
+            orders: BTreeMap::new(),
             published: Instant::now(),
+            next_step: None,
         })
     }
 
-    /// Takes over what the directory says; returns whether it matters for routing. Servers that are still there under
-    /// the same name and address keep their counts and connections.
-    fn adopt(&mut self, snapshot: &Snapshot, customer: &CustomerId) -> bool {
-        let spec = |vm: &Vm| {
-            let (name, endpoint) = (vm.id.clone(), vm.address.clone());
-            Spec { name, endpoint, send_proxy: None, weight: vm.weight, state: vm.state }
-        };
-        let specs: Vec<Spec> = snapshot.vms_of(customer).map(spec).collect();
-        if specs.iter().eq(self.members.iter().map(|member| &member.spec)) {
-            return false;
-        }
-        self.revision = snapshot.revision();
+    /// Takes over what the source says. Servers that are still there under the same name and address keep their counts
+    /// and connections.
+    fn adopt(&mut self, specs: Vec<Spec>) {
         let known = self.members.drain(..).map(|member| (member.spec.name.clone(), member));
         let mut known: HashMap<VmId, Member> = known.collect();
+        let orders = &self.orders;
         let mut member = |spec: Spec| match known.remove(&spec.name) {
-            Some(old) if old.spec.endpoint == spec.endpoint => Member { spec, ..old },
-            _ => Member::new(spec),
+            Some(old) => old.becomes(spec),
+            None => {
+                let order = orders.get(&spec.name).copied();
+                Member::new(spec, order)
+            }
         };
         self.members = specs.into_iter().map(&mut member).collect();
-        true
+    }
+
+    /// Whether `specs` are the servers that are known already.
+    fn has(&self, specs: &[Spec]) -> bool {
+        specs.iter().eq(self.members.iter().map(|member| &member.spec))
     }
 
     /// Swaps in the routing snapshot that follows from what is known.
-    pub(crate) fn publish(&mut self, shared: &Shared) {
-        self.published = Instant::now();
-        let routes = self.routes(self.published, &shared.config.settings);
-        if let Some(error) = &routes.error {
-            tracing::error!(revision = %self.revision, "no routing table: {error}");
-        }
-        shared.routes.store(Arc::new(routes));
+    fn publish(&mut self, shared: &Shared) {
+        shared.routes.store(Arc::new(self.routes(Instant::now())));
     }
 
-    fn routes(&self, now: Instant, settings: &Settings) -> Routes {
-        let verdict = |m: &Member| Verdict { state: m.spec.state, healthy: m.monitor.is_healthy(now) };
+    /// The routing snapshot that follows from what is known at `now`.
+    pub(crate) fn routes(&mut self, now: Instant) -> Routes {
+        self.published = now;
+        let verdict = |m: &Member| Verdict { state: m.told(), order: m.order, healthy: m.monitor.is_healthy(now) };
         let verdicts: Vec<Verdict> = self.members.iter().map(verdict).collect();
         let usable = |(m, v): (&Member, &Verdict)| m.is_reachable() && v.healthy;
         let panic = !self.members.iter().zip(&verdicts).any(usable) && self.members.iter().any(Member::is_reachable);
+        let is_used = |(m, v): (&Member, &Verdict)| m.is_reachable() && (v.healthy || panic);
+        let used: Vec<bool> = self.members.iter().zip(&verdicts).map(is_used).collect();
+        let slow_start = self.config.health.slow_start;
+        let warmths = members::warmths(&mut self.members, &used, now, slow_start);
         let mut cluster = Cluster { revision: self.revision, servers: Vec::with_capacity(self.members.len()) };
-        for (member, verdict) in self.members.iter().zip(&verdicts) {
-            let used = member.is_reachable() && (verdict.healthy || panic);
-            let state = if used || !member.spec.state.serves() { member.spec.state } else { VmState::Down };
-            cluster.servers.push(member.spec.routed(state));
+        for ((member, used), &warmth) in self.members.iter().zip(used).zip(&warmths) {
+            let state = if used || !member.state().serves() { member.state() } else { VmState::Down };
+            cluster.servers.push(member.routed(state, warmth));
         }
-        let (table, error) = match build(&cluster, settings) {
+        let warming = warmths.iter().any(|&warmth| warmth < Warmth::FULL);
+        self.next_step = warming.then(|| now + warmup::step(slow_start));
+        let (table, error) = match members::table(&cluster, &self.config.settings) {
             Ok(table) => (table, None),
             Err(error) => (None, Some(error.to_string())),
         };
+        if let Some(error) = &error {
+            tracing::error!(revision = %self.revision, "no routing table: {error}");
+        }
         let servers = self.members.iter().map(|member| member.server.clone()).collect();
-        Routes { table, cluster, servers, verdicts, panic, error }
+        Routes { config: self.config.clone(), table, cluster, servers, verdicts, panic, error }
     }
 
     /// Takes note of news; says whether they may change the routes.
-    fn learn(&mut self, news: News, shared: &Shared) -> bool {
+    fn learn(&mut self, news: News) -> bool {
         let (News::Checked(server, _) | News::Resolved(server, _)) = &news;
         // What has been removed meanwhile is of no interest.
         let Some(member) = self.members.iter_mut().find(|member| Arc::ptr_eq(&member.server, server)) else {
@@ -177,7 +138,7 @@ impl Control {
         };
         match news {
             News::Checked(_, passed) => {
-                let Some(rules) = &shared.config.health.active else { return false };
+                let Some(rules) = &self.config.health.active else { return false };
                 let now = Instant::now();
                 let before = member.monitor.is_healthy(now);
                 member.monitor.checked(passed, rules);
@@ -188,16 +149,15 @@ impl Control {
                 before != after
             }
             News::Resolved(_, address) => {
-                member.server = member.spec.server(Some(address));
-                member.attendant = None;
+                member.found_at(address);
                 true
             }
         }
     }
 
     /// Ejects the servers that have failed too often; says whether there was one.
-    fn eject(&mut self, shared: &Shared) -> bool {
-        let rules = &shared.config.health.passive;
+    fn eject(&mut self) -> bool {
+        let rules = &self.config.health.passive;
         let now = Instant::now();
         let mut ejected = false;
         for member in self.members.iter_mut().filter(|member| member.server.failures() >= rules.failures) {
@@ -211,87 +171,92 @@ impl Control {
         ejected
     }
 
-    /// When the next ejection ends that the current routes know of. That may be past by now, if other news came first.
-    fn next_return(&self) -> Option<Instant> {
-        self.members.iter().filter_map(|member| member.monitor.returns(self.published)).min()
+    /// When the routes change by themselves: the next ejection ends that they know of, or servers get greater shares.
+    /// That may be past by now, if other news came first.
+    fn next_change(&self) -> Option<Instant> {
+        let returns = self.members.iter().filter_map(|member| member.monitor.returns(self.published));
+        returns.chain(self.next_step).min()
     }
 
-    /// Sees to it that each server is attended to.
-    fn attend(&mut self, shared: &Arc<Shared>, news: &mpsc::Sender<News>) {
-        for (number, member) in self.members.iter_mut().enumerate().filter(|(_, member)| member.attendant.is_none()) {
-            let task = check::attend(member.server.clone(), shared.clone(), news.clone(), number);
-            member.attendant = Some(Attendant(spawn_local(task)));
-        }
-    }
-}
-
-impl Spec {
-    fn routed(&self, state: VmState) -> vibra_routing::Server {
-        vibra_routing::Server { name: self.name.clone(), weight: self.weight, state }
-    }
-}
-
-fn cluster(revision: Revision, specs: &[Spec]) -> Cluster {
-    Cluster { revision, servers: specs.iter().map(|spec| spec.routed(spec.state)).collect() }
-}
-
-/// The table; `None` without servers. A cluster that has shrunk below R servers keeps working with as many as it has:
-/// who removes a VM shall not thereby stop the others.
-fn build(cluster: &Cluster, settings: &Settings) -> Result<Option<Table>, vibra_routing::BuildError> {
-    if cluster.servers.is_empty() {
-        return Ok(None);
-    }
-    let replicas = settings.replicas.min(cluster.servers.len());
-    Table::build(cluster, &Settings { replicas, ..settings.clone() }).map(Some)
-}
-
-/// Whether `text` is `host:port`.
-fn is_endpoint(text: &str) -> bool {
-    let port = |port: &str| port.parse::<u16>().is_ok_and(|port| port != 0);
-    let host = |host: &str| !host.is_empty() && host.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._".contains(&c));
-    match text.parse::<SocketAddr>() {
-        Ok(address) => address.port() != 0,
-        Err(_) => text.rsplit_once(':').is_some_and(|(name, number)| host(name) && port(number)),
-    }
-}
-
-/// A directory that is followed.
-struct Following {
-    /// Ends when this is dropped.
-    _follower: Follower,
-    customer: CustomerId,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    link: watch::Receiver<DirectoryLink>,
-}
-
-impl Following {
-    fn begin(source: &Source) -> Option<Self> {
-        let Source::Directory { directory, customer } = source else { return None };
-        let follower = follow(directory.clone());
-        let (snapshots, link) = (follower.snapshots(), follower.link());
-        Some(Following { _follower: follower, customer: customer.clone(), snapshots, link })
-    }
-
-    /// Waits for a snapshot; on the way it passes on whether the directory is heard.
-    async fn next(&mut self, shared: &Shared) -> Arc<Snapshot> {
-        loop {
-            tokio::select! {
-                Ok(()) = self.snapshots.changed() => return self.snapshots.borrow_and_update().clone(),
-                Ok(()) = self.link.changed() => {
-                    shared.link.send_replace(self.link.borrow_and_update().clone());
-                }
-                // The follower lives as long as this: neither channel closes.
-                else => return pending().await,
+    /// Sees to it that each server is attended to, but those under maintenance.
+    fn attend(&mut self, news: &mpsc::Sender<News>) {
+        let rules = &self.config.health.active;
+        for (number, member) in self.members.iter_mut().enumerate() {
+            if member.order == Some(Order::Maintenance) {
+                member.attendant = None;
+            } else if member.attendant.is_none() {
+                let task = check::attend(member.server.clone(), rules.clone(), news.clone(), number);
+                member.attendant = Some(Attendant(spawn_local(task)));
             }
         }
     }
-}
 
-/// What the directory says next; nothing ever where there is none.
-async fn heard(directory: &mut Option<Following>, shared: &Shared) -> (Arc<Snapshot>, CustomerId) {
-    match directory {
-        Some(directory) => (directory.next(shared).await, directory.customer.clone()),
-        None => pending().await,
+    /// Does what an operator wants, and says so once requests follow it.
+    fn obey(&mut self, call: Call, shared: &Shared) {
+        match call {
+            Call::Reload(read, done) => {
+                let result = read.and_then(|config| self.reload(*config));
+                if result.is_ok() {
+                    self.publish(shared);
+                }
+                shared.reloads.lock().unwrap_or_else(PoisonError::into_inner).note(&result);
+                // Who asked may have gone.
+                let _ = done.send(result);
+            }
+            Call::Order(server, order, done) => {
+                let known = self.order(&server, order);
+                self.publish(shared);
+                let _ = done.send(known);
+            }
+        }
+    }
+
+    /// Takes over `new`, or nothing of it.
+    fn reload(&mut self, mut new: Config) -> Result<Vec<&'static str>, ReloadError> {
+        new.peers.via = new.peers.via.after(&self.config.peers.via);
+        dispatcher::check(&new)?;
+        let changed = reload::changes(&self.config, &new)?;
+        match members::fixed(&new)? {
+            Some(specs) => self.adopt(specs),
+            None => {
+                let servers = self.members.iter().map(|member| member.routed(member.state(), Warmth::FULL)).collect();
+                let cluster = Cluster { revision: self.revision, servers };
+                members::table(&cluster, &new.settings).map_err(StartError::Routing)?;
+            }
+        }
+        if new.health.active != self.config.health.active {
+            for member in &mut self.members {
+                member.monitor.forget_checks();
+                // A task that looks up the server's name goes on by itself.
+                if member.server.address.is_some() {
+                    member.attendant = None;
+                }
+            }
+        }
+        self.config = Arc::new(new);
+        Ok(changed)
+    }
+
+    /// Follows an operator's order about a server; says whether it or an order about it is known.
+    fn order(&mut self, server: &VmId, order: Option<Order>) -> bool {
+        let member = self.members.iter_mut().find(|member| member.spec.name == *server);
+        let known = member.is_some() || self.orders.contains_key(server);
+        if let Some(member) = member {
+            if member.order == Some(Order::Maintenance) && order.is_none() {
+                // It was perhaps exchanged: what it did before is no reason to keep requests away.
+                member.monitor = Default::default();
+                member.server.forget_failures();
+            }
+            member.order = order;
+        }
+        if known {
+            match order {
+                Some(order) => drop(self.orders.insert(server.clone(), order)),
+                None => drop(self.orders.remove(server)),
+            }
+            tracing::info!(target: "operator", %server, state = order.map_or("ready", Order::name), "server state set");
+        }
+        known
     }
 }
 
@@ -303,26 +268,39 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-/// Runs until the dispatcher is to stop.
-pub(crate) async fn run(mut control: Control, shared: Arc<Shared>, mut stop: watch::Receiver<Stop>) {
-    let mut directory = Following::begin(&shared.config.source);
+/// Runs until `over`.
+pub(crate) async fn run(
+    mut control: Control,
+    shared: Arc<Shared>,
+    mut calls: mpsc::Receiver<Call>,
+    over: impl Future<Output = ()>,
+) {
+    let mut directory = Following::begin(&control.config.source);
     let (sender, mut news) = mpsc::channel(NEWS);
+    tokio::pin!(over);
     loop {
-        control.attend(&shared, &sender);
-        let returns = control.next_return();
+        control.attend(&sender);
+        let next = control.next_change();
         let changed = tokio::select! {
             (snapshot, customer) = heard(&mut directory, &shared) => {
-                if control.adopt(&snapshot, &customer) {
+                let specs = members::listed(&snapshot, &customer);
+                if !control.has(&specs) {
+                    control.revision = snapshot.revision();
+                    control.adopt(specs);
                     control.publish(&shared);
                 }
                 // Not before: who reads this revision finds routes that are no older.
                 shared.revision.store(snapshot.revision().0, Release);
                 false
             }
-            Some(news) = news.recv() => control.learn(news, &shared),
-            () = shared.alarm.notified() => control.eject(&shared),
-            () = at(returns) => true,
-            _ = stop.wait_for(Option::is_some) => return,
+            Some(news) = news.recv() => control.learn(news),
+            Some(call) = calls.recv() => {
+                control.obey(call, &shared);
+                false
+            }
+            () = shared.alarm.notified() => control.eject(),
+            () = at(next) => true,
+            () = &mut over => return,
         };
         if changed {
             control.publish(&shared);
@@ -333,34 +311,100 @@ pub(crate) async fn run(mut control: Control, shared: Arc<Shared>, mut stop: wat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{PassiveCheck, StaticServer};
+    use crate::config::{PassiveCheck, Source, StaticServer};
+    use std::time::Duration;
 
-    #[test]
-    fn an_ejection_that_ends_unnoticed_is_still_to_be_noticed() {
+    fn control(servers: u16) -> Control {
         let server = |n: u16| StaticServer {
             name: format!("s{n}").parse().unwrap(),
             address: format!("127.0.0.1:{n}"),
             weight: 1,
             send_proxy: None,
         };
-        let servers = Source::Static(vec![server(1), server(2)]);
-        let mut control = Control::new(&Config::new("127.0.0.1:0".parse().unwrap(), servers)).unwrap();
+        let servers = Source::Static((1..=servers).map(server).collect());
+        Control::new(&Config::new("127.0.0.1:0".parse().unwrap(), servers)).unwrap()
+    }
+
+    #[test]
+    fn an_ejection_that_ends_unnoticed_is_still_to_be_noticed() {
+        let mut control = control(2);
         let rules = PassiveCheck::default();
         let long_ago = control.published - 10 * rules.first;
         control.published = long_ago;
         control.members[1].monitor.eject(long_ago, &rules);
-        assert_eq!(control.next_return(), Some(long_ago + rules.first));
+        assert_eq!(control.next_change(), Some(long_ago + rules.first));
         control.published = Instant::now();
-        assert_eq!(control.next_return(), None);
+        assert_eq!(control.next_change(), None);
+    }
+
+    /// The warmth of each server, in thousandths, so many seconds after `start`.
+    fn warmths(control: &mut Control, start: Instant, seconds: u64) -> Vec<u16> {
+        let routes = control.routes(start + Duration::from_secs(seconds));
+        routes.cluster.servers.iter().map(|server| server.warmth.get()).collect()
     }
 
     #[test]
-    fn endpoints_have_a_host_and_a_port() {
-        for good in ["127.0.0.1:80", "[::1]:8080", "localhost:1", "web-1.shop.example:8080"] {
-            assert!(is_endpoint(good), "{good}");
-        }
-        for bad in ["", "127.0.0.1", "localhost:", ":80", "localhost:0", "127.0.0.1:0", "a b:80", "::1:80", "h:99999"] {
-            assert!(!is_endpoint(bad), "{bad}");
-        }
+    fn who_comes_back_after_a_time_that_others_were_in_use_warms_up() {
+        let (mut control, start) = (control(3), Instant::now());
+        let name: VmId = "s2".parse().unwrap();
+        let order = |control: &mut Control, order| assert!(control.order(&name, order));
+        assert_eq!(warmths(&mut control, start, 0), [1000; 3], "all begin alike");
+        assert_eq!(control.next_change(), None);
+        order(&mut control, Some(Order::Maintenance));
+        warmths(&mut control, start, 10);
+        order(&mut control, None);
+        assert_eq!(warmths(&mut control, start, 20), [1000; 3], "the others are hardly warmer yet");
+        order(&mut control, Some(Order::Maintenance));
+        warmths(&mut control, start, 30);
+        order(&mut control, None);
+        assert_eq!(warmths(&mut control, start, 40), [1000, 33, 1000]);
+        assert_eq!(control.next_change(), Some(start + Duration::from_secs(41)));
+        assert_eq!(warmths(&mut control, start, 54), [1000, 500, 1000]);
+        // Drained, it keeps its cache, and goes on.
+        order(&mut control, Some(Order::Drain));
+        warmths(&mut control, start, 55);
+        order(&mut control, None);
+        assert_eq!(warmths(&mut control, start, 60), [1000, 700, 1000]);
+        assert_eq!(warmths(&mut control, start, 69), [1000; 3]);
+        assert_eq!(control.next_change(), None);
+    }
+
+    #[test]
+    fn who_is_new_beside_others_warms_up() {
+        let (mut control, start) = (control(2), Instant::now());
+        warmths(&mut control, start, 0);
+        control.adopt(members::fixed(&self::control(3).config).unwrap().unwrap());
+        assert_eq!(warmths(&mut control, start, 100), [1000, 1000, 33]);
+    }
+
+    #[test]
+    fn an_ejected_server_warms_up_when_it_is_back() {
+        let (mut control, start) = (control(2), Instant::now());
+        warmths(&mut control, start, 0);
+        let at = start + Duration::from_secs(100);
+        control.members[0].monitor.eject(at, &PassiveCheck::default());
+        assert!(!control.routes(at).cluster.servers[0].state.serves());
+        assert_eq!(warmths(&mut control, start, 102), [33, 1000]);
+        // Where all failed, none is better than the others.
+        let at = start + Duration::from_secs(200);
+        assert!(control.members.iter_mut().all(|member| member.monitor.eject(at, &PassiveCheck::default())));
+        assert!(control.routes(at).panic);
+        assert_eq!(warmths(&mut control, start, 203), [1000; 2]);
+    }
+
+    #[test]
+    fn an_order_outlives_the_absence_of_its_server() {
+        let mut control = control(2);
+        let name: VmId = "s2".parse().unwrap();
+        assert!(control.order(&name, Some(Order::Drain)));
+        let all = || members::fixed(&self::control(2).config).unwrap().unwrap();
+        control.adopt(all().into_iter().take(1).collect());
+        control.adopt(all());
+        assert_eq!(control.members[1].order, Some(Order::Drain));
+        control.adopt(all().into_iter().take(1).collect());
+        assert!(control.order(&name, None), "it can be taken back meanwhile");
+        control.adopt(all());
+        assert_eq!(control.members[1].order, None);
+        assert!(!control.order(&"s3".parse().unwrap(), Some(Order::Drain)));
     }
 }

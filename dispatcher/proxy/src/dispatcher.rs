@@ -2,10 +2,11 @@
 
 use crate::admin;
 use crate::config::{Config, Source, Timeouts};
-use crate::control::{self, Control};
+use crate::control::{self, Call, Control};
 use crate::error::StartError;
 use crate::http1::head::MOST_FIELDS;
 use crate::metrics::ClientTally;
+use crate::reload::{Loader, ReloadError, Reloads};
 use crate::routes::Routes;
 use crate::status::Status;
 use crate::worker::Worker;
@@ -14,9 +15,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
-use std::{io, rc::Rc, thread, time::Duration};
+use std::time::{Duration, Instant};
+use std::{io, rc::Rc, thread};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use vibra_client::Link as DirectoryLink;
 use vibra_routing::PickState;
 
@@ -24,17 +26,27 @@ use vibra_routing::PickState;
 const BACKLOG: i32 = 1024;
 /// How many threads a dispatcher may have.
 const MOST_THREADS: usize = 1024;
+/// Wishes of operators that wait to be seen to; who has more waits.
+const CALLS: usize = 16;
 /// The longest time that may be configured.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An HTTP load balancer. [`start`](Dispatcher::start) makes one.
 #[derive(Debug)]
 pub enum Dispatcher {}
 
 /// What all threads of a dispatcher share.
-#[derive(Debug)]
 pub(crate) struct Shared {
+    /// What it was started with: for what is fixed while it runs. What holds now is with the routes.
     pub(crate) config: Config,
+    loader: Option<Arc<Loader>>,
+    /// Held while the configuration is read again and taken over, so that the last one read is the one that holds.
+    reloading: tokio::sync::Mutex<()>,
+    pub(crate) reloads: Mutex<Reloads>,
+    /// To the control thread.
+    calls: mpsc::Sender<Call>,
+    /// Tells all threads to stop.
+    stop: watch::Sender<Stop>,
     pub(crate) routes: ArcSwap<Routes>,
     /// The memory of algorithms whose threads must share one (LARD): the only lock on the request path, and taken by
     /// these algorithms alone.
@@ -49,8 +61,53 @@ pub(crate) struct Shared {
     pub(crate) link: watch::Sender<DirectoryLink>,
 }
 
-/// How long requests may take to end once the threads are to stop; `None` while they go on.
-pub(crate) type Stop = Option<Duration>;
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Reads the configuration again, and takes it over as a whole or not at all.
+    pub(crate) async fn reload(&self) -> Result<Vec<&'static str>, ReloadError> {
+        let _turn = self.reloading.lock().await;
+        let read = self.read_again().await.map(Box::new);
+        self.ask(|answer| Call::Reload(read, answer)).await.unwrap_or(Err(ReloadError::Stopping))
+    }
+
+    async fn read_again(&self) -> Result<Config, ReloadError> {
+        let load = self.loader.clone().ok_or(ReloadError::Nowhere)?;
+        let loaded = tokio::task::spawn_blocking(move || load()).await;
+        loaded.map_err(|died| ReloadError::Load(died.into()))?.map_err(ReloadError::Load)
+    }
+
+    /// Asks the control thread; `None` once that has ended.
+    pub(crate) async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.calls.send(call(answer)).await.ok()?;
+        answered.await.ok()
+    }
+
+    /// Makes all threads stop: requests that are under way may take `grace` to end, or less if that was said before.
+    pub(crate) fn stop(&self, grace: Duration) {
+        let deadline = Instant::now() + grace.min(LONGEST);
+        self.stop.send_if_modified(|stop| {
+            let sooner = stop.is_none_or(|before| deadline < before);
+            if sooner {
+                *stop = Some(deadline);
+            }
+            sooner
+        });
+    }
+
+    /// Whether it is stopping.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.borrow().is_some()
+    }
+}
+
+/// When requests must have ended, once the threads are to stop; `None` while they go on.
+pub(crate) type Stop = Option<Instant>;
 
 impl Dispatcher {
     /// Binds the addresses and starts the threads. They have runtimes of their own, so this may be called from any
@@ -62,6 +119,18 @@ impl Dispatcher {
     /// # Errors
     /// [`StartError`], with what to change.
     pub fn start(config: Config) -> Result<Handle, StartError> {
+        Self::launch(config, None)
+    }
+
+    /// As [`start`](Dispatcher::start), with a configuration that can be reloaded: `loader` reads it again.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_reloadable(config: Config, loader: Loader) -> Result<Handle, StartError> {
+        Self::launch(config, Some(Arc::new(loader)))
+    }
+
+    fn launch(config: Config, loader: Option<Arc<Loader>>) -> Result<Handle, StartError> {
         check(&config)?;
         let mut control = Control::new(&config)?;
         let (listeners, addresses) = bind_all(&config)?;
@@ -72,8 +141,14 @@ impl Dispatcher {
             Source::Static(_) => DirectoryLink::Live,
             Source::Directory { .. } => DirectoryLink::Connecting,
         };
+        let (calls, called) = mpsc::channel(CALLS);
         let shared = Arc::new(Shared {
-            routes: ArcSwap::from_pointee(Routes::default()),
+            routes: ArcSwap::from_pointee(control.routes(Instant::now())),
+            loader,
+            reloading: tokio::sync::Mutex::default(),
+            reloads: Mutex::default(),
+            calls,
+            stop: watch::Sender::new(None),
             state: Mutex::default(),
             alarm: Notify::new(),
             revision: AtomicU64::new(0),
@@ -81,15 +156,16 @@ impl Dispatcher {
             link: watch::Sender::new(initial),
             config,
         });
-        control.publish(&shared);
 
-        let (stop, stopped) = watch::channel(None);
         let (done, ended) = mpsc::unbounded_channel();
-        let handle = Handle { shared: shared.clone(), addresses, admin: admin_address, stop, ended };
+        let handle = Handle { shared: shared.clone(), addresses, admin: admin_address, ended, cut: 0 };
+        // Every worker holds a receiver for as long as it runs: operators can look on until the last has ended.
+        let (working, works) = watch::channel(());
         for (number, listeners) in listeners.into_iter().enumerate() {
             let tally = shared.clients[number].clone();
-            let (shared, stopped) = (shared.clone(), stopped.clone());
+            let (shared, stopped, works) = (shared.clone(), shared.stop.subscribe(), works.clone());
             spawn(format!("proxy-{number}"), done.clone(), async move || {
+                let _works = works;
                 let worker = Rc::new(Worker::new(shared, tally));
                 match listeners.into_iter().map(tokio::net::TcpListener::from_std).collect() {
                     Ok(listeners) => worker.run(listeners, stopped).await,
@@ -97,6 +173,7 @@ impl Dispatcher {
                 }
             })?;
         }
+        drop(works);
         spawn("proxy-control".to_owned(), done, async move || {
             if let Some(listener) = admin {
                 match tokio::net::TcpListener::from_std(listener) {
@@ -104,7 +181,7 @@ impl Dispatcher {
                     Err(error) => return lost(&error),
                 }
             }
-            control::run(control, shared, stopped).await;
+            control::run(control, shared, called, working.closed()).await;
             0
         })?;
         Ok(handle)
@@ -124,9 +201,10 @@ pub struct Handle {
     shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
-    stop: watch::Sender<Stop>,
     /// From each thread, as it ends: how many connections it cut off.
     ended: mpsc::UnboundedReceiver<usize>,
+    /// The sum so far.
+    cut: usize,
 }
 
 impl Handle {
@@ -145,19 +223,50 @@ impl Handle {
         Status::of(&self.shared)
     }
 
+    /// Reads the configuration again and takes it over as a whole or not at all; requests go on meanwhile. Returns the
+    /// parts that changed, by the names of the fields of [`Config`]. [`Handle::status`] shows the outcome of the last
+    /// time. It needs a runtime that may block.
+    ///
+    /// # Errors
+    /// [`ReloadError`], with what to change. Nothing has changed then.
+    pub fn reload(&self) -> impl Future<Output = Result<Vec<&'static str>, ReloadError>> + Send + use<> {
+        let shared = self.shared.clone();
+        async move { shared.reload().await }
+    }
+
+    /// How long connections may take to end where nobody says so: [`Config::drain`], as it was last reloaded.
+    pub fn drain_time(&self) -> Duration {
+        self.shared.routes.load().config.drain
+    }
+
     /// Stops: accepts no more connections, lets requests that are under way end for at most `grace`, and cuts off the
-    /// rest. Returns how many connections were cut off.
+    /// rest. Returns how many connections were cut off. Where it is stopping already, the earlier end holds.
     pub async fn shutdown(mut self, grace: Duration) -> usize {
-        self.stop.send_replace(Some(grace));
-        let mut cut = 0;
+        self.shared.stop(grace);
+        self.stopped().await
+    }
+
+    /// Waits until it has stopped, as operators can make it at the admin address; returns how many connections were cut
+    /// off. May be given up and waited for again.
+    pub async fn stopped(&mut self) -> usize {
         while let Some(connections) = self.ended.recv().await {
-            cut += connections;
+            self.cut += connections;
         }
-        cut
+        self.cut
     }
 }
 
-fn check(config: &Config) -> Result<(), StartError> {
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.stop(Duration::ZERO);
+    }
+}
+
+/// Whether `config` makes sense by itself.
+///
+/// # Errors
+/// What does not.
+pub(crate) fn check(config: &Config) -> Result<(), StartError> {
     let invalid = |what, hint| Err(StartError::Invalid { what, hint });
     let (timeouts, health, limits) = (&config.timeouts, &config.health, &config.limits);
     if config.listen.is_empty() {
@@ -174,6 +283,9 @@ fn check(config: &Config) -> Result<(), StartError> {
     if waits.into_iter().any(is_odd) || timeouts.server_idle > LONGEST {
         return invalid("timeouts", "each must be more than 0 and at most a day");
     }
+    if config.drain > LONGEST {
+        return invalid("drain", "use at most a day");
+    }
     if limits.buffer < 8192 {
         return invalid("limits.buffer", "use 8192 bytes or more");
     }
@@ -188,6 +300,9 @@ fn check(config: &Config) -> Result<(), StartError> {
     }
     if [health.passive.first, health.passive.longest].into_iter().any(is_odd) {
         return invalid("health.passive", "first and longest must be more than 0 and at most a day");
+    }
+    if health.slow_start > LONGEST {
+        return invalid("health.slow_start", "use at most a day");
     }
     let Some(active) = &health.active else { return Ok(()) };
     if active.rise == 0 || active.fall == 0 {

@@ -1,6 +1,6 @@
 //! Why a dispatcher does not start.
 
-use std::{io, net::SocketAddr};
+use std::{error::Error, fmt, io, net::SocketAddr};
 use vibra_model::VmId;
 use vibra_routing::BuildError;
 
@@ -40,4 +40,19 @@ pub enum StartError {
     /// The system refuses a thread or a socket.
     #[error("the system refuses what the dispatcher needs to run")]
     System(#[source] io::Error),
+}
+
+/// An error with all its causes, in one line.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
 }

@@ -154,6 +154,7 @@ impl<F: Front> Carried<'_, F> {
             };
             let chunked = self.head.length == Length::Chunked;
             let peer = self.client.peer();
+            let peers = self.client.worker().peers();
             let onward = Onward {
                 hop: Hop {
                     address: &peer.address,
@@ -161,7 +162,7 @@ impl<F: Front> Carried<'_, F> {
                     scheme: self.front.scheme(),
                     host: self.head.host(),
                 },
-                peers: self.client.worker().peers(),
+                peers: &peers,
                 endpoint: &account.pool().server.endpoint,
                 rest,
             };
@@ -362,7 +363,7 @@ impl<F: Front> Carried<'_, F> {
 async fn connect(client: &Client, account: &Account) -> Option<Box<Link>> {
     let (worker, pool) = (client.worker(), account.pool());
     let (ends, wait) = (&client.peer().ends, worker.timeouts().connect);
-    match Link::connect(&pool.server, ends, wait, worker.wire().clone()).await {
+    match Link::connect(&pool.server, ends, wait, worker.wire()).await {
         Ok(link) => {
             pool.tally.connects.add(1);
             Some(link)

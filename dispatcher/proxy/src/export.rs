@@ -3,11 +3,14 @@
 use crate::dispatcher::Shared;
 use crate::metrics::{BOUNDS, CLASSES, Counter, Failure, Histogram, Refusal, Tally};
 use crate::peer::NoHeader;
+use crate::reload::{Reload, ReloadOutcome};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
-use std::{fmt, sync::Arc};
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+use vibra_routing::Warmth;
 
 /// Reads the counters of a dispatcher.
 #[derive(Debug)]
@@ -27,19 +30,21 @@ struct Series {
     labels: [(&'static str, String); 2],
     active: u32,
     used: bool,
+    warmth: Warmth,
     tallies: Vec<Arc<Tally>>,
 }
 
 impl Series {
     fn all(shared: &Shared) -> Vec<Series> {
         let routes = shared.routes.load();
-        let algorithm = shared.config.settings.algorithm.to_string();
+        let algorithm = routes.config.settings.algorithm.to_string();
         let servers = routes.servers.iter().zip(&routes.cluster.servers);
         servers
             .map(|(server, routed)| Series {
                 labels: [("server", server.name.to_string()), ("algorithm", algorithm.clone())],
                 active: server.active(),
                 used: routed.state.serves(),
+                warmth: routed.warmth,
                 tallies: server.tallies(),
             })
             .collect()
@@ -65,7 +70,8 @@ impl Collector for Exporter {
         let series = Series::all(&self.0);
         encode_servers(&mut encoder, &series)?;
         encode_requests(&mut encoder, &series)?;
-        encode_clients(&mut encoder, &self.0)
+        encode_clients(&mut encoder, &self.0)?;
+        encode_dispatcher(&mut encoder, &self.0)
     }
 }
 
@@ -77,6 +83,12 @@ fn encode_servers(encoder: &mut DescriptorEncoder<'_>, series: &[Series]) -> fmt
     let mut used = encoder.encode_descriptor("used", "Whether requests are sent there", None, MetricType::Gauge)?;
     for server in series {
         used.encode_family(&server.labels)?.encode_gauge(&u32::from(server.used))?;
+    }
+    let help = "The share of its objects that a server gets: below 1 while it warms up";
+    let mut warmth = encoder.encode_descriptor("warmth", help, None, MetricType::Gauge)?;
+    for server in series {
+        let share = f64::from(server.warmth.get()) / f64::from(Warmth::FULL.get());
+        warmth.encode_family(&server.labels)?.encode_gauge(&share)?;
     }
     Ok(())
 }
@@ -136,6 +148,28 @@ fn encode_clients(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::
         count(&mut refused.encode_family(&labels)?, number)?;
     }
     Ok(())
+}
+
+fn encode_dispatcher(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::Result {
+    let (applied, refused, good) = {
+        let reloads = shared.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        let bad = |last: &Reload| matches!(last.outcome, ReloadOutcome::Refused { .. });
+        (reloads.applied, reloads.refused, !reloads.last.as_ref().is_some_and(bad))
+    };
+    let help = "Reloads of the configuration";
+    let mut reloads = encoder.encode_descriptor("reloads", help, None, MetricType::Counter)?;
+    for (outcome, number) in [("applied", applied), ("refused", refused)] {
+        count(&mut reloads.encode_family(&[("outcome", outcome)])?, number)?;
+    }
+    let help = "Whether the configuration that was last read holds";
+    let mut current = encoder.encode_descriptor("config_is_current", help, None, MetricType::Gauge)?;
+    current.encode_gauge(&u32::from(good))?;
+    let help = "The first 52 bits of the routing table's digest, as a number: equal tables, equal numbers";
+    let mut digest = encoder.encode_descriptor("table_digest", help, None, MetricType::Gauge)?;
+    let routes = shared.routes.load();
+    let table = routes.table.as_ref().and_then(|table| u64::from_str_radix(table.digest().get(..13)?, 16).ok());
+    // A number of so many bits is exact as the floating-point number that Prometheus makes of it.
+    digest.encode_gauge(&table.unwrap_or(0))
 }
 
 fn count(encoder: &mut MetricEncoder<'_>, value: u64) -> fmt::Result {

@@ -60,7 +60,7 @@ pub(crate) enum NoRequest {
 
 impl Http1 {
     pub(crate) fn new(io: Io, client: Rc<Client>) -> Self {
-        let conn = Conn::new(io, client.worker().wire().clone());
+        let conn = Conn::new(io, client.worker().wire());
         Http1 { conn, client, request: Request { version_10: false, to_head: false, keep_alive: false } }
     }
 
@@ -98,7 +98,7 @@ impl Http1 {
         let begun = !self.conn.waiting().is_empty();
         let head = match polled {
             Poll::Pending if client.is_overdue() && begun => return refused(Refusal::Late),
-            Poll::Pending if client.is_overdue() || (client.worker().is_draining() && !begun) => {
+            Poll::Pending if client.is_overdue() || (client.worker().is_draining() && !begun && !client.is_new()) => {
                 return Poll::Ready(Err(NoRequest::Gone));
             }
             Poll::Pending => return Poll::Pending,

@@ -31,6 +31,11 @@ impl Monitor {
         self.ejected_until.filter(|&until| now < until)
     }
 
+    /// Forgets what active checks have said: they change, or there are none any more.
+    pub(crate) fn forget_checks(&mut self) {
+        (self.down, self.contrary) = (false, 0);
+    }
+
     /// Takes note of an active check.
     pub(crate) fn checked(&mut self, passed: bool, rules: &ActiveCheck) {
         if passed != self.down {

@@ -34,12 +34,13 @@
 //! slots, whose threads must share one memory of objects.
 //!
 //! A request's phases are drawn in the module `exchange`. One more thread hears of the cluster and of the servers'
-//! health, and makes the routing snapshots.
+//! health, obeys operators, and makes the routing snapshots.
 
 mod account;
 mod admin;
 mod body;
 mod buffer;
+mod change;
 mod check;
 mod client;
 mod clock;
@@ -50,31 +51,37 @@ mod dispatcher;
 mod error;
 mod exchange;
 mod export;
+mod following;
 mod forwarded;
 mod front;
 mod health;
 mod http1;
 mod io;
 mod link;
+mod members;
 mod metrics;
 mod peer;
 mod peers;
 mod pool;
 mod proxy_protocol;
+mod reload;
 mod resume;
 mod routes;
 mod server;
 mod status;
 mod trust;
 mod via;
+mod warmup;
 mod worker;
 
 pub use config::{ActiveCheck, Config, Health, Limits, PassiveCheck, Source, StaticServer, Timeouts};
 pub use dispatcher::{Dispatcher, Handle};
 pub use error::StartError;
 pub use forwarded::Forwarding;
+pub use members::Order;
 pub use peers::Peers;
 pub use proxy_protocol::ProxyVersion;
+pub use reload::{Loader, Reload, ReloadError, ReloadOutcome};
 pub use status::{DirectoryStatus, ServerStatus, Status};
 pub use trust::{BadNetwork, Network, Trust};
 pub use via::{BadPseudonym, Pseudonym};

@@ -1,7 +1,6 @@
 //! A worker's unused connections to one server.
 
 use crate::clock::Tick;
-use crate::config::Limits;
 use crate::link::Link;
 use crate::metrics::Tally;
 use crate::server::Server;
@@ -14,13 +13,12 @@ pub(crate) struct Pool {
     /// In order of last use. The newest is taken first: it is the least likely to be just closing, and the others
     /// grow old and go.
     unused: RefCell<VecDeque<Box<Link>>>,
-    room: usize,
 }
 
 impl Pool {
-    pub(crate) fn new(server: Arc<Server>, limits: &Limits) -> Self {
+    pub(crate) fn new(server: Arc<Server>) -> Self {
         let tally = server.new_tally();
-        Pool { server, tally, unused: RefCell::default(), room: limits.idle_per_server }
+        Pool { server, tally, unused: RefCell::default() }
     }
 
     /// Of the connections that can take a request the one that was used last, if any.
@@ -34,10 +32,10 @@ impl Pool {
         None
     }
 
-    /// Puts a connection aside, if it can take another request and there is room.
-    pub(crate) fn put(&self, mut link: Box<Link>, now: Tick) {
+    /// Puts a connection aside, if it can take another request and there is room: for `room` at most.
+    pub(crate) fn put(&self, mut link: Box<Link>, now: Tick, room: usize) {
         let mut unused = self.unused.borrow_mut();
-        if link.is_ready() && unused.len() < self.room {
+        if link.is_ready() && unused.len() < room {
             link.unused_since = Some(now);
             unused.push_back(link);
         }

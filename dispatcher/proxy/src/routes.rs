@@ -1,13 +1,17 @@
 //! The routing snapshot: what the request path knows of the cluster, swapped whole.
 
+use crate::config::Config;
+use crate::members::Order;
 use crate::server::Server;
 use std::sync::Arc;
 use vibra_model::VmState;
 use vibra_routing::{Cluster, Loads, Table};
 
 /// One version of everything a pick needs. Immutable, but for the counts inside the servers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Routes {
+    /// The configuration that holds.
+    pub(crate) config: Arc<Config>,
     /// `None` while there is nothing to pick from.
     pub(crate) table: Option<Table>,
     /// What the table was built from: a server that is not to be used is down here.
@@ -27,6 +31,8 @@ pub(crate) struct Routes {
 pub(crate) struct Verdict {
     /// What the source says.
     pub(crate) state: VmState,
+    /// What an operator says.
+    pub(crate) order: Option<Order>,
     /// What the checks say.
     pub(crate) healthy: bool,
 }

@@ -1,14 +1,17 @@
 //! How a dispatcher and its servers fare.
 
 use crate::dispatcher::Shared;
+use crate::members::Order;
 use crate::metrics::{CLASSES, Counter, Failure, Tally};
+use crate::reload::Reload;
 use crate::routes::Routes;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Acquire;
 use vibra_client::Link;
 use vibra_model::{Revision, VmId, VmState};
-use vibra_routing::Settings;
+use vibra_routing::{Settings, Warmth};
 
 /// How a dispatcher and its servers fare at one moment.
 #[derive(Clone, Debug, Serialize)]
@@ -25,6 +28,10 @@ pub struct Status {
     pub panic: bool,
     /// What the table is built by.
     pub settings: Settings,
+    /// The last reload of the configuration; `None` where there was none yet.
+    pub reload: Option<Reload>,
+    /// Whether it accepts no more connections and ends once those that are open are done.
+    pub draining: bool,
     /// Client connections that are open.
     pub connections: u64,
     /// The servers in cluster order.
@@ -57,10 +64,14 @@ pub struct ServerStatus {
     pub weight: u32,
     /// What the source says of it.
     pub state: VmState,
+    /// What an operator wants of it, until that is taken back.
+    pub order: Option<Order>,
     /// What the checks say of it.
     pub healthy: bool,
     /// Whether requests are sent there.
     pub used: bool,
+    /// The share of its objects that it gets already: below 1 while it warms up.
+    pub warmth: f64,
     /// Requests that are not complete.
     pub active: u32,
     /// Requests that were sent there, or tried to.
@@ -89,7 +100,9 @@ impl Status {
             digest: routes.table.as_ref().map(|table| table.digest().to_string()),
             error: routes.error.clone(),
             panic: routes.panic,
-            settings: shared.config.settings.clone(),
+            settings: routes.config.settings.clone(),
+            reload: shared.reloads.lock().unwrap_or_else(PoisonError::into_inner).last.clone(),
+            draining: shared.is_stopping(),
             connections: shared.clients.iter().map(|tally| open(&tally.opened, &tally.closed)).sum(),
             servers: (0..routes.servers.len()).map(|index| ServerStatus::of(&routes, index)).collect(),
         }
@@ -112,8 +125,10 @@ impl ServerStatus {
             address: server.endpoint.clone(),
             weight: routed.weight,
             state: verdict.state,
+            order: verdict.order,
             healthy: verdict.healthy,
             used: routed.state.serves(),
+            warmth: f64::from(routed.warmth.get()) / f64::from(Warmth::FULL.get()),
             active: server.active(),
             picks: sum(&|tally| &tally.picks),
             connects: sum(&|tally| &tally.connects),

@@ -11,26 +11,35 @@ const LONGEST: usize = 64;
 /// The name that a dispatcher goes by in `Via`. A request that already bears it went in a circle and is refused, so no
 /// two dispatchers on the way of a request may have the same; all that answer at one address may.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pseudonym(Box<str>);
+pub struct Pseudonym {
+    name: Box<str>,
+    /// Nobody has chosen it.
+    drawn: bool,
+}
 
 impl Pseudonym {
     /// `vibra-` and a number that is this process's own.
     pub fn random() -> Self {
         // The standard library keys its hashers from the system's randomness.
         let number = RandomState::new().hash_one("pseudonym");
-        Pseudonym(format!("vibra-{number:016x}").into())
+        Pseudonym { name: format!("vibra-{number:016x}").into(), drawn: true }
+    }
+
+    /// This one; but the earlier one `before` where both are drawn, for a reload is no reason to draw anew.
+    pub(crate) fn after(self, before: &Pseudonym) -> Self {
+        if self.drawn && before.drawn { before.clone() } else { self }
     }
 
     /// The name.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
 
     /// Whether a request with these values of `Via` has been here before.
     pub(crate) fn is_among<'a>(&self, values: impl Iterator<Item = &'a [u8]>) -> bool {
         // Comments are not told from hops: behind one that does not end, a loop could hide.
         let mut hops = values.flat_map(|value| value.split(|&byte| byte == b','));
-        hops.any(|hop| name(hop).is_some_and(|name| name.eq_ignore_ascii_case(self.0.as_bytes())))
+        hops.any(|hop| name(hop).is_some_and(|name| name.eq_ignore_ascii_case(self.name.as_bytes())))
     }
 
     /// Writes the line `via`: what it said already, and this hop after it. `version` is the version of HTTP that the
@@ -41,7 +50,7 @@ impl Pseudonym {
             out.extend_from_slice(value);
             out.extend_from_slice(b", ");
         }
-        for part in [version, " ", &self.0, "\r\n"] {
+        for part in [version, " ", &self.name, "\r\n"] {
             out.extend_from_slice(part.as_bytes());
         }
     }
@@ -49,7 +58,7 @@ impl Pseudonym {
 
 impl fmt::Display for Pseudonym {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)
     }
 }
 
@@ -63,7 +72,7 @@ impl FromStr for Pseudonym {
 
     fn from_str(text: &str) -> Result<Self, BadPseudonym> {
         if (1..=LONGEST).contains(&text.len()) && text.bytes().all(is_token) {
-            Ok(Pseudonym(text.into()))
+            Ok(Pseudonym { name: text.into(), drawn: false })
         } else {
             Err(BadPseudonym(text.to_owned()))
         }
@@ -139,7 +148,10 @@ mod tests {
     fn two_dispatchers_have_different_names_by_default() {
         let [first, second] = [Pseudonym::random(), Pseudonym::random()];
         assert_ne!(first, second);
-        assert_eq!(first.as_str().parse(), Ok(first.clone()));
+        let read = first.as_str().parse::<Pseudonym>().unwrap();
+        assert_eq!(read.as_str(), first.as_str());
+        assert_eq!(first.clone().after(&second), second, "a reload draws no other name");
+        assert_eq!(read.clone().after(&second), read);
     }
 
     #[test]

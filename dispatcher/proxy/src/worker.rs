@@ -16,11 +16,12 @@ use crate::routes::Routes;
 use crate::server::Server;
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, PoisonError};
-use std::{collections::HashMap, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::time::{Duration, Instant};
+use std::{collections::HashMap, io, net::SocketAddr, rc::Rc};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use vibra_routing::{Candidates, PickState};
 
 /// How long to wait before accepting again after the system refused, as it does when out of file descriptors.
@@ -40,30 +41,46 @@ pub(crate) struct Worker {
     /// A client has gone.
     left: Notify,
     draining: Cell<bool>,
-    wire: Rc<Wire>,
 }
 
 /// The routing snapshot as one thread sees it: with its own pools, at the servers' indexes.
 pub(crate) struct View {
     routes: Arc<Routes>,
     pub(crate) pools: Vec<Rc<Pool>>,
+    wire: Rc<Wire>,
+    peers: Rc<Peers>,
 }
 
 impl View {
-    fn new(routes: Arc<Routes>, known: &[Rc<Pool>], limits: &Limits) -> Self {
+    /// The first one.
+    fn new(routes: Arc<Routes>) -> Self {
+        let wire = Rc::new(wire(&routes.config.limits));
+        let peers = Rc::new(routes.config.peers.clone());
+        View { routes: routes.clone(), pools: Vec::new(), wire, peers }.followed_by(routes)
+    }
+
+    /// The one after this: connections to servers that stay are kept.
+    fn followed_by(&self, routes: Arc<Routes>) -> Self {
+        let known = &self.pools;
         let known: HashMap<_, _> = known.iter().map(|pool| (Arc::as_ptr(&pool.server), pool)).collect();
         let pool = |server: &Arc<Server>| match known.get(&Arc::as_ptr(server)) {
             Some(&pool) => pool.clone(),
-            None => Rc::new(Pool::new(server.clone(), limits)),
+            None => Rc::new(Pool::new(server.clone())),
         };
         let pools = routes.servers.iter().map(pool).collect();
-        View { routes, pools }
+        let config = &routes.config;
+        let (wire, peers) = if Arc::ptr_eq(config, &self.routes.config) {
+            (self.wire.clone(), self.peers.clone())
+        } else {
+            (Rc::new(wire(&config.limits)), Rc::new(config.peers.clone()))
+        };
+        View { routes, pools, wire, peers }
     }
 }
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, tally: Arc<ClientTally>) -> Self {
-        let view = View::new(shared.routes.load_full(), &[], &shared.config.limits);
+        let view = View::new(shared.routes.load_full());
         Worker {
             clock: Clock::start(),
             tally,
@@ -72,7 +89,6 @@ impl Worker {
             clients: RefCell::default(),
             left: Notify::new(),
             draining: Cell::new(false),
-            wire: Rc::new(wire(&shared.config.limits)),
             shared,
         }
     }
@@ -81,21 +97,24 @@ impl Worker {
         &self.clock
     }
 
-    pub(crate) fn timeouts(&self) -> &Timeouts {
-        &self.shared.config.timeouts
+    /// As they hold now; a reload changes them.
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        self.view.borrow().routes.config.timeouts.clone()
     }
 
-    pub(crate) fn peers(&self) -> &Peers {
-        &self.shared.config.peers
+    /// Whom it believes, and how it is known to others.
+    pub(crate) fn peers(&self) -> Rc<Peers> {
+        self.view.borrow().peers.clone()
     }
 
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.shared.config.limits
+    /// As they hold now; a reload changes them.
+    pub(crate) fn limits(&self) -> Limits {
+        self.view.borrow().routes.config.limits.clone()
     }
 
-    /// What this thread's connections have in common.
-    pub(crate) fn wire(&self) -> &Rc<Wire> {
-        &self.wire
+    /// What this thread's new connections have in common.
+    pub(crate) fn wire(&self) -> Rc<Wire> {
+        self.view.borrow().wire.clone()
     }
 
     pub(crate) fn tally(&self) -> &ClientTally {
@@ -112,7 +131,7 @@ impl Worker {
         let newest = self.shared.routes.load();
         let mut view = self.view.borrow_mut();
         if !Arc::ptr_eq(&newest, &view.routes) {
-            *view = Rc::new(View::new(newest.clone(), &view.pools, self.limits()));
+            *view = Rc::new(view.followed_by(newest.clone()));
         }
         view.clone()
     }
@@ -131,7 +150,7 @@ impl Worker {
 
     /// A request to `server` failed.
     pub(crate) fn failed(&self, server: &Server) {
-        if server.failed() >= self.shared.config.health.passive.failures {
+        if server.failed() >= self.view.borrow().routes.config.health.passive.failures {
             self.shared.alarm.notify_one();
         }
     }
@@ -142,14 +161,14 @@ impl Worker {
         let accepting: Vec<_> =
             listeners.into_iter().map(|listener| spawn_local(self.clone().accept(listener))).collect();
         // A dispatcher whose handle is gone stops at once.
-        let grace = stop.wait_for(Option::is_some).await.map_or(None, |stop| *stop).unwrap_or_default();
+        let _ = stop.wait_for(Option::is_some).await;
         for task in accepting {
             task.abort();
         }
-        self.drain(grace).await
+        self.drain(stop).await
     }
 
-    async fn drain(&self, grace: Duration) -> usize {
+    async fn drain(&self, mut stop: watch::Receiver<Stop>) -> usize {
         self.draining.set(true);
         for client in self.clients.borrow().values() {
             client.wake();
@@ -159,9 +178,15 @@ impl Worker {
                 self.left.notified().await;
             }
         };
-        match timeout(grace, gone).await {
-            Ok(()) => 0,
-            Err(_) => self.clients.borrow().len(),
+        tokio::pin!(gone);
+        loop {
+            let deadline = stop.borrow_and_update().unwrap_or_else(Instant::now);
+            tokio::select! {
+                () = &mut gone => return 0,
+                () = sleep_until(deadline.into()) => return self.clients.borrow().len(),
+                // Sooner than it was: the deadline is looked at again.
+                Ok(()) = stop.changed() => {}
+            }
         }
     }
 
@@ -187,12 +212,12 @@ impl Worker {
         let _ = stream.set_nodelay(true);
         let Ok(destination) = stream.local_addr() else { return };
         let own = Ends { source, destination };
-        if !self.peers().demand_header {
-            return self.admit(stream, Peer::new(own, &self.peers().trusted));
+        let (worker, peers) = (self.clone(), self.peers());
+        if !peers.demand_header {
+            return self.admit(stream, Peer::new(own, &peers.trusted));
         }
-        let worker = self.clone();
         spawn_local(async move {
-            let trust = &worker.peers().trusted;
+            let trust = &peers.trusted;
             match peer::announced(&mut stream, own, trust, worker.timeouts().header).await {
                 Ok(ends) => worker.admit(stream, Peer::new(ends, trust)),
                 Err(error) => {
@@ -219,16 +244,20 @@ impl Worker {
     async fn keep_time(self: Rc<Self>) {
         let mut ticks = interval(self.timeouts().tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let idle = self.timeouts().server_idle;
         let mut swept = self.clock.now();
         loop {
             ticks.tick().await;
             self.clock.advance();
-            for client in self.clients.borrow().values() {
-                client.check(self.timeouts());
-            }
             // Lets go of the pools of servers that have left, even where no request comes.
             let view = self.view();
+            let timeouts = &view.routes.config.timeouts;
+            for client in self.clients.borrow().values() {
+                client.check(timeouts);
+                if self.is_draining() {
+                    client.wake();
+                }
+            }
+            let idle = timeouts.server_idle;
             let now = self.clock.now();
             if now.since(swept) >= idle.min(SWEEP) {
                 swept = now;

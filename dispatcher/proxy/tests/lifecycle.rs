@@ -101,10 +101,11 @@ fn waiting() -> (Server, mpsc::Sender<()>) {
     let (go, gone) = mpsc::channel::<()>();
     let gone = std::sync::Mutex::new(gone);
     let server = Server::run(move |connection| {
-        connection.request()?;
-        gone.lock().unwrap().recv_timeout(kit::PATIENCE).unwrap();
-        connection.answer("done")?;
-        connection.wait_for_end()
+        loop {
+            connection.request()?;
+            gone.lock().unwrap().recv_timeout(kit::PATIENCE).unwrap();
+            connection.answer("done")?;
+        }
     });
     (server, go)
 }
@@ -115,9 +116,11 @@ fn a_graceful_stop_lets_requests_end_and_takes_no_more() {
     let dispatcher = before(&server);
     let address = dispatcher.addresses()[0];
     let mut resting = Client::of(&dispatcher);
+    go.send(()).unwrap();
+    resting.get("/");
     let mut busy = Client::of(&dispatcher);
     busy.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    wait_for("the server has the request", || server.requests().len() == 1);
+    wait_for("the server has the request", || server.requests().len() == 2);
     let stopping = std::thread::spawn(|| block_on(dispatcher.shutdown(LONG)));
     assert!(resting.is_ended(), "a connection at rest is closed at once");
     wait_for("nobody listens any more", || TcpStream::connect(address).is_err());
@@ -125,6 +128,20 @@ fn a_graceful_stop_lets_requests_end_and_takes_no_more() {
     let response = busy.response().unwrap();
     assert_eq!((response.text(), response.header("connection").as_deref()), ("done", Some("close")));
     assert!(busy.is_ended());
+    assert_eq!(stopping.join().unwrap(), 0);
+}
+
+#[test]
+fn who_has_connected_just_before_a_stop_is_answered() {
+    let server = Server::named("well");
+    let dispatcher = before(&server);
+    let mut new = Client::of(&dispatcher);
+    wait_for("the connection is accepted", || dispatcher.status().connections == 1);
+    let address = dispatcher.addresses()[0];
+    let stopping = std::thread::spawn(|| block_on(dispatcher.shutdown(LONG)));
+    wait_for("nobody listens any more", || TcpStream::connect(address).is_err());
+    let response = new.get("/");
+    assert_eq!((response.text(), response.header("connection").as_deref()), ("well", Some("close")));
     assert_eq!(stopping.join().unwrap(), 0);
 }
 
@@ -231,7 +248,9 @@ fn operators_who_ask_for_something_else_are_told_what_there_is() {
     assert_eq!(ask(&dispatcher, "/explain").status(), 400);
     assert_eq!(ask(&dispatcher, "/explain?url=%f").status(), 400);
     let mut client = Client::connect(dispatcher.admin().unwrap());
-    client.send("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
-    let response = client.response().unwrap();
-    assert_eq!((response.status(), response.header("allow").as_deref()), (405, Some("GET, HEAD")));
+    for path in ["/metrics", "/snapshot", "/digest", "/explain?url=/"] {
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"));
+        let response = client.response().unwrap();
+        assert_eq!((response.status(), response.header("allow").as_deref()), (405, Some("GET, HEAD")), "{path}");
+    }
 }

@@ -15,7 +15,7 @@ fn main() {
 }
 
 fn table(servers: usize, settings: &Settings) -> Table {
-    let server = |i| Server { name: format!("vm{i}").parse().expect("an id"), weight: 1, state: VmState::Up };
+    let server = |i| Server::new(format!("vm{i}").parse().expect("an id"), 1, VmState::Up);
     let cluster = Cluster { revision: Revision(1), servers: (0..servers).map(server).collect() };
     Table::build(&cluster, settings).expect("a table")
 }

@@ -28,7 +28,7 @@ fn main() -> Result<(), Failure> {
 
 /// Picks for `objects` objects and prints how the resident set has grown.
 fn measure(algorithm: Algorithm, objects: usize) -> Result<(), Failure> {
-    let server = |i| Ok::<_, Failure>(Server { name: format!("vm{i}").parse()?, weight: 1, state: VmState::Up });
+    let server = |i| Ok::<_, Failure>(Server::new(format!("vm{i}").parse()?, 1, VmState::Up));
     let servers = (1..=4).map(server).collect::<Result<_, _>>()?;
     let settings = Settings { algorithm, hash: HashKind::Charsum, ..Settings::default() };
     let table = Table::build(&Cluster { revision: Revision(1), servers }, &settings)?;

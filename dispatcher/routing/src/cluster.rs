@@ -1,5 +1,6 @@
 //! The servers that requests are divided among.
 
+use crate::warmth::Warmth;
 use serde::{Deserialize, Serialize};
 use vibra_model::{CustomerId, Revision, Snapshot, VmId, VmState};
 
@@ -13,6 +14,16 @@ pub struct Server {
     pub weight: u32,
     /// Whether it takes new requests ([`VmState::serves`]).
     pub state: VmState,
+    /// The share of its objects that it serves already.
+    #[serde(default)]
+    pub warmth: Warmth,
+}
+
+impl Server {
+    /// A server with a warm cache.
+    pub fn new(name: VmId, weight: u32, state: VmState) -> Self {
+        Server { name, weight, state, warmth: Warmth::FULL }
+    }
 }
 
 /// The servers of a cluster, in cluster order: the one at index `i` is VM_{i+1} of section 3.3.1.
@@ -30,7 +41,7 @@ pub struct Cluster {
 impl Cluster {
     /// The cluster of a customer; without servers if he has none.
     pub fn of(snapshot: &Snapshot, customer: &CustomerId) -> Self {
-        let server = |vm: &vibra_model::Vm| Server { name: vm.id.clone(), weight: vm.weight, state: vm.state };
+        let server = |vm: &vibra_model::Vm| Server::new(vm.id.clone(), vm.weight, vm.state);
         Cluster { revision: snapshot.revision(), servers: snapshot.vms_of(customer).map(server).collect() }
     }
 }

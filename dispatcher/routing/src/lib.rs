@@ -14,7 +14,7 @@
 //! use vibra_model::{Timestamp, VmState};
 //! use vibra_routing::*;
 //!
-//! let server = |name: &str| Server { name: name.parse().unwrap(), weight: 1, state: VmState::Up };
+//! let server = |name: &str| Server::new(name.parse().unwrap(), 1, VmState::Up);
 //! let servers = ["vm1", "vm2", "vm3", "vm4"].map(server).to_vec();
 //! let settings = Settings { hash: HashKind::Charsum, replicas: 2, ..Settings::default() };
 //! let table = Table::build(&Cluster { servers, ..Cluster::default() }, &settings)?;
@@ -47,6 +47,7 @@ mod state;
 mod table;
 mod turn;
 mod url_hash;
+mod warmth;
 mod why;
 
 #[cfg(test)]
@@ -60,3 +61,4 @@ pub use hash::object_name;
 pub use settings::{Algorithm, ChoiceError, HashKind, LardSettings, Remap, Settings, SlotSettings};
 pub use state::PickState;
 pub use table::Table;
+pub use warmth::Warmth;

@@ -12,6 +12,7 @@ use crate::{
     slots::SlotMap,
     state::{Memory, PickState},
     turn::{Owed, Turn},
+    warmth::{Warming, demote},
 };
 use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Duration};
 use vibra_model::{Timestamp, VmId};
@@ -26,6 +27,7 @@ pub struct Table {
     digest: String,
     pub(crate) circle: Circle,
     pub(crate) method: Method,
+    pub(crate) warming: Warming,
 }
 
 impl Table {
@@ -47,6 +49,7 @@ impl Table {
         Ok(Table {
             method: Method::build(&cluster.servers, settings)?,
             circle: Circle::new(&cluster.servers),
+            warming: Warming::new(&cluster.servers),
             names: cluster.servers.iter().map(|server| server.name.clone()).collect(),
             digest: format!("{mark:032x}"),
             mark,
@@ -65,8 +68,8 @@ impl Table {
         &self.settings
     }
 
-    /// 32 hexadecimal digits over everything that picks depend on: settings, and servers in order with weights and
-    /// states. Two dispatchers with the same digest have the same table.
+    /// 32 hexadecimal digits over everything that picks depend on: settings, and servers in order with weights,
+    /// states and warmths. Two dispatchers with the same digest have the same table.
     pub fn digest(&self) -> &str {
         &self.digest
     }
@@ -95,7 +98,8 @@ impl Table {
     pub fn pick(&self, state: &mut PickState, name: &str, loads: &(impl Loads + ?Sized), now: Timestamp) -> Candidates {
         match &self.method {
             Method::Hashed(hashed) => self.hashed(hashed, name, loads),
-            Method::Bounded(bounded) => bounded.choose(self.hash(name), self.single(), &self.circle, loads),
+            Method::Bounded(bounded) => self
+                .first_ready(name, self.single(), |count| bounded.choose(self.hash(name), count, &self.circle, loads)),
             _ => {
                 state.adapt(self);
                 self.pick_and_note(&mut state.memory, &Request { name, loads, now })
@@ -105,28 +109,29 @@ impl Table {
 
     #[inline]
     fn hashed(&self, hashed: &Hashed, name: &str, loads: &(impl Loads + ?Sized)) -> Candidates {
-        self.ranked(hashed.preferred(self.hash(name), self.shared(), &self.circle), loads)
+        self.ranked(name, loads, |count| hashed.preferred(self.hash(name), count, &self.circle))
     }
 
     fn pick_and_note(&self, memory: &mut Memory, request: &Request<'_, impl Loads + ?Sized>) -> Candidates {
         let (circle, loads) = (&self.circle, request.loads);
         match (&self.method, memory) {
-            (Method::InTurn(rule), Memory::Turn(turn)) => {
-                let candidates = rule.choose(turn, circle, self.single(), loads);
-                candidates.first().into_iter().for_each(|&chosen| turn.taken(chosen, circle));
+            // Whose turn it is has had it, also where another stands in for him while he warms up.
+            (Method::InTurn(rule), Memory::Turn(turn)) => self.first_ready(request.name, self.single(), |count| {
+                let candidates = rule.choose(turn, circle, count, loads);
+                candidates.first().into_iter().for_each(|&first| turn.taken(first, circle));
                 candidates
-            }
-            (Method::Owed(weights), Memory::Owed(owed)) => {
-                let candidates = owed.choose(weights, circle, self.single());
-                candidates.first().into_iter().for_each(|&chosen| owed.taken(chosen, weights, circle));
+            }),
+            (Method::Owed(weights), Memory::Owed(owed)) => self.first_ready(request.name, self.single(), |count| {
+                let candidates = owed.choose(weights, circle, count);
+                candidates.first().into_iter().for_each(|&first| owed.taken(first, weights, circle));
                 candidates
-            }
+            }),
             (Method::Slots, Memory::Slots(map)) => {
                 let interval = Duration::from_millis(self.settings.slots.interval_ms);
                 map.tick(interval, request.now, &self.cluster.servers, circle);
                 let slot = map.slot(self.hash(request.name));
                 map.count(slot);
-                self.ranked(indexes(map.preferred(slot, circle, self.shared())), loads)
+                self.ranked(request.name, loads, |count| indexes(map.preferred(slot, circle, count)))
             }
             (Method::Lard(lard), Memory::History(history)) => self.decided(history.pick(lard, circle, request)),
             _ => unreachable!("the state was carried over to this table, so its memory is the algorithm's"),
@@ -138,12 +143,37 @@ impl Table {
         decision.map_or_else(Candidates::new, |decision| indexes(self.circle.from(decision.server, self.single())))
     }
 
-    /// Ranks the subset of R servers at the front by load.
+    /// The first servers that `preferred` has for an object, the subset of R at the front ranked by load.
     #[inline]
-    fn ranked(&self, mut candidates: Candidates, loads: &(impl Loads + ?Sized)) -> Candidates {
-        let subset = self.settings.replicas.min(candidates.len());
-        rank(&mut candidates[..subset], loads);
+    fn ranked(
+        &self,
+        name: &str,
+        loads: &(impl Loads + ?Sized),
+        preferred: impl FnOnce(usize) -> Candidates,
+    ) -> Candidates {
+        let (mut candidates, ready) = self.ready(name, self.shared(), preferred);
+        rank(&mut candidates[..ready.min(self.settings.replicas)], loads);
         candidates
+    }
+
+    /// The first `count` servers that `ordered` has for an object.
+    fn first_ready(&self, name: &str, count: usize, ordered: impl FnOnce(usize) -> Candidates) -> Candidates {
+        self.ready(name, count, ordered).0
+    }
+
+    /// The first `count` servers that `ordered` has for an object, those that do not serve it yet behind all others, and
+    /// how many others there are.
+    #[inline]
+    pub(crate) fn ready(
+        &self,
+        name: &str,
+        count: usize,
+        ordered: impl FnOnce(usize) -> Candidates,
+    ) -> (Candidates, usize) {
+        let mut candidates = ordered(count.saturating_add(self.warming.len()));
+        let ready = demote(&mut candidates, &self.warming.spared(name));
+        candidates.truncate(count);
+        (candidates, ready.min(count))
     }
 
     #[inline]

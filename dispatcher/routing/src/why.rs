@@ -11,6 +11,7 @@ use crate::{
     table::Table,
     turn::InTurn,
     url_hash,
+    warmth::Warmth,
 };
 use vibra_model::{Reason, Timestamp};
 
@@ -29,6 +30,8 @@ struct Outcome {
     candidates: Candidates,
     /// The R servers that share the object, before loads rank them.
     subset: Candidates,
+    /// The servers that are to serve it once they are warm.
+    spared: Candidates,
     how: Reason,
     words: Words,
 }
@@ -65,21 +68,30 @@ impl Table {
             // Only looked at: a history may be too large to be copied.
             let decision = history.look(lard, &self.circle, request);
             let (how, words) = lard_reasons(decision.as_ref().map(|decision| decision.step));
-            return Outcome { candidates: self.decided(decision), subset: Candidates::new(), how, words };
+            let candidates = self.decided(decision);
+            return Outcome { candidates, subset: Candidates::new(), spared: Candidates::new(), how, words };
         }
         let mut copy = state.into_owned();
         let candidates = self.pick(&mut copy, request.name, request.loads, request.now);
         let hash = self.hash(request.name);
-        Outcome { candidates, subset: self.subset(hash, &copy.memory), how: self.how(hash, &copy), words: self.words() }
+        Outcome {
+            candidates,
+            subset: self.subset(request.name, hash, &copy.memory),
+            spared: self.warming.spared(request.name),
+            how: self.how(hash, &copy),
+            words: self.words(),
+        }
     }
 
-    fn subset(&self, hash: u64, memory: &Memory) -> Candidates {
-        let replicas = self.settings.replicas;
-        match (&self.method, memory) {
-            (Method::Hashed(hashed), _) => hashed.preferred(hash, replicas, &self.circle),
-            (Method::Slots, Memory::Slots(map)) => indexes(map.preferred(map.slot(hash), &self.circle, replicas)),
+    fn subset(&self, name: &str, hash: u64, memory: &Memory) -> Candidates {
+        let preferred = |count| match (&self.method, memory) {
+            (Method::Hashed(hashed), _) => hashed.preferred(hash, count, &self.circle),
+            (Method::Slots, Memory::Slots(map)) => indexes(map.preferred(map.slot(hash), &self.circle, count)),
             _ => Candidates::new(),
-        }
+        };
+        let (mut subset, ready) = self.ready(name, self.settings.replicas, preferred);
+        subset.truncate(ready);
+        subset
     }
 
     fn reason(&self, index: usize, outcome: &Outcome, loads: &(impl Loads + ?Sized)) -> Reason {
@@ -87,12 +99,20 @@ impl Table {
         if !state.serves() {
             return Reason::new(format!("{}: takes no new requests", state_name(state)));
         }
-        let reason = Reason::new(match outcome.candidates.iter().position(|&candidate| candidate == index) {
+        let warmth = self.warming.of(index);
+        let share = f64::from(warmth.get()) / f64::from(Warmth::FULL.get());
+        if outcome.spared.contains(&index) {
+            return Reason::new("warming: this object is not of its share yet").with("warmth", share);
+        }
+        let mut reason = Reason::new(match outcome.candidates.iter().position(|&candidate| candidate == index) {
             Some(0) => outcome.words.chosen,
             Some(_) if outcome.subset.contains(&index) => "in the subset; more to do, or as much and later in order",
             Some(_) => outcome.words.next,
             None => outcome.words.passed,
         });
+        if warmth < Warmth::FULL {
+            reason = reason.with("warmth", share);
+        }
         match &self.method {
             Method::Bounded(bounded) => reason.with("bound", bounded.bound_now(index, &self.circle, loads)),
             Method::InTurn(InTurn::LeastWeighted(weights)) | Method::Owed(weights) => {

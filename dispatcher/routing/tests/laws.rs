@@ -7,7 +7,7 @@ use vibra_routing::*;
 
 /// A cluster of servers `s1`, `s2`, … with these weights and states.
 fn cluster(servers: &[(u32, VmState)]) -> Cluster {
-    let server = |(i, &(weight, state))| Server { name: format!("s{}", i + 1).parse().unwrap(), weight, state };
+    let server = |(i, &(weight, state))| Server::new(format!("s{}", i + 1).parse().unwrap(), weight, state);
     Cluster { revision: Revision(1), servers: servers.iter().enumerate().map(server).collect() }
 }
 
@@ -21,8 +21,16 @@ fn states() -> impl Strategy<Value = VmState> {
     prop_oneof![6 => Just(Up), 1 => Just(Starting), 1 => Just(Draining), 1 => Just(Warming), 2 => Just(Down)]
 }
 
+fn warmths() -> impl Strategy<Value = Warmth> {
+    prop_oneof![3 => Just(Warmth::FULL), 1 => (0u16..=1000).prop_map(Warmth::per_mille)]
+}
+
 fn clusters() -> impl Strategy<Value = Cluster> {
-    prop::collection::vec((1u32..9, states()), 1..12).prop_map(|servers| cluster(&servers))
+    prop::collection::vec((1u32..9, states(), warmths()), 1..12).prop_map(|servers| {
+        let mut cluster = cluster(&servers.iter().map(|&(weight, state, _)| (weight, state)).collect::<Vec<_>>());
+        cluster.servers.iter_mut().zip(servers).for_each(|(server, (_, _, warmth))| server.warmth = warmth);
+        cluster
+    })
 }
 
 fn settings(servers: usize, algorithms: Vec<Algorithm>) -> impl Strategy<Value = Settings> {
@@ -116,7 +124,8 @@ proptest! {
         }
     }
 
-    /// The subset's servers come before all others, ranked by load.
+    /// The subset's servers come before all others, ranked by load. They are R where all are warm and so many serve;
+    /// where others are warming, they are all that serve the object already.
     #[test]
     fn the_subset_comes_first_and_the_least_loaded_leads(
         (cluster, settings) in setups_with_subsets(),
@@ -125,11 +134,14 @@ proptest! {
         let table = Table::build(&cluster, &settings).unwrap();
         let picks = run(&table, &mut PickState::default(), &requests);
         for ((candidates, explanation), request) in picks.iter().zip(&requests) {
-            let subset = &candidates[..settings.replicas.min(candidates.len())];
+            let warming = cluster.servers.iter().any(|server| server.warmth < Warmth::FULL);
+            prop_assert!(warming || explanation.subset.len() == settings.replicas.min(candidates.len()));
+            let subset = &candidates[..explanation.subset.len()];
             let names: Vec<_> = subset.iter().map(|&server| &cluster.servers[server].name).collect();
             prop_assert!(subset.is_sorted_by_key(|&server| request.loads[server]));
             prop_assert!(explanation.subset.iter().all(|name| names.contains(&name)));
-            prop_assert_eq!(explanation.subset.len(), names.len());
+            prop_assert!(explanation.subset.len() <= settings.replicas);
+            prop_assert_eq!(explanation.subset.is_empty(), candidates.is_empty());
         }
     }
 
@@ -157,6 +169,64 @@ proptest! {
         prop_assert_eq!(digest(&cluster, &settings), digest(&later, &settings));
         let same = cluster.servers == other.servers && settings == by;
         prop_assert_eq!(digest(&cluster, &settings) == digest(&other, &by), same);
+    }
+
+    /// As a server warms up, objects only move to it; before, all is as if it were not there, and after, as if it had
+    /// always been.
+    #[test]
+    fn objects_only_move_to_a_server_that_warms_up(
+        (mut cluster, settings) in setups_by(
+            [Algorithm::UrlHash, Algorithm::Ring, Algorithm::Rendezvous, Algorithm::Slots].into(),
+        ),
+        server in any::<prop::sample::Index>(),
+        mut shares in prop::collection::vec(0u16..=1000, 1..5),
+    ) {
+        let settings = Settings { remap: Remap::Skip, ..settings };
+        let server = server.index(cluster.servers.len());
+        let names: Vec<String> = (0..100).map(|i| format!("/object/{i}")).collect();
+        let picks = |cluster: &Cluster| -> Vec<Candidates> {
+            let table = Table::build(cluster, &settings).unwrap();
+            let mut state = PickState::default();
+            names.iter().map(|name| table.pick(&mut state, name, &Idle, Timestamp(0))).collect()
+        };
+        cluster.servers[server].state = VmState::Up;
+        cluster.servers[server].warmth = Warmth::FULL;
+        // Where nobody else is warm, nobody is spared.
+        cluster.servers.push(Server::new("warm".parse().unwrap(), 1, VmState::Up));
+        let warm = picks(&cluster);
+        shares.extend([0, 1000]);
+        shares.sort_unstable();
+        let mut before: Option<Vec<Candidates>> = None;
+        for share in shares {
+            cluster.servers[server].warmth = Warmth::per_mille(share);
+            let now = picks(&cluster);
+            for (old, new) in before.iter().flatten().zip(&now) {
+                prop_assert!(old[0] == new[0] || new[0] == server, "{old:?} to {new:?} at {share}");
+            }
+            before = Some(now);
+        }
+        prop_assert_eq!(before.unwrap(), warm);
+    }
+
+    /// Understudies keep what they had while the server was away.
+    #[test]
+    fn a_cold_server_is_as_good_as_none(
+        algorithm in prop::sample::select(&[Algorithm::UrlHash, Algorithm::Ring, Algorithm::Rendezvous][..]),
+        n in 2usize..12,
+        replicas in 1usize..4,
+        cold in any::<prop::sample::Index>(),
+    ) {
+        let settings = Settings { algorithm, replicas: replicas.min(n - 1), fallbacks: 0, ..Settings::default() };
+        let cold = cold.index(n);
+        let mut cluster = even(n);
+        cluster.servers[cold].state = VmState::Down;
+        let away = Table::build(&cluster, &settings).unwrap();
+        (cluster.servers[cold].state, cluster.servers[cold].warmth) = (VmState::Up, Warmth::per_mille(0));
+        let back = Table::build(&cluster, &settings).unwrap();
+        let (mut state, now) = (PickState::default(), Timestamp(0));
+        for name in (0..200).map(|i| format!("/object/{i}")) {
+            prop_assert_eq!(away.pick(&mut state, &name, &Idle, now), back.pick(&mut state, &name, &Idle, now));
+        }
     }
 
     /// When one server fails, the first choice of a name changes only if it was that server. Not so under Maglev (few
@@ -248,6 +318,46 @@ fn equal_servers_share_names_evenly() {
             assert!(count.abs_diff(5000) < 265, "{algorithm}: server {server} has {count}");
         }
     }
+}
+
+#[test]
+fn a_warming_server_has_its_share_of_what_it_will_have() {
+    for &algorithm in Algorithm::ALL.iter().filter(|algorithm| !matches!(algorithm, Algorithm::Lard | Algorithm::LardR))
+    {
+        let settings = Settings { algorithm, replicas: 1, ..Settings::default() };
+        let had = |warmth: u16| {
+            let mut cluster = even(4);
+            cluster.servers[1].warmth = Warmth::per_mille(warmth);
+            let table = Table::build(&cluster, &settings).unwrap();
+            let mut state = PickState::default();
+            let names = (0..8000).map(|i| format!("/object/{i}"));
+            names.filter(|name| table.pick(&mut state, name, &Idle, Timestamp(0))[0] == 1).count()
+        };
+        let whole = had(1000) as f64;
+        for warmth in [100, 300, 700] {
+            let share = had(warmth) as f64 / whole;
+            // Four standard deviations of a binomial share, at most.
+            let tolerance = 4.0 * (0.25 / whole).sqrt();
+            assert!((share - f64::from(warmth) / 1000.0).abs() < tolerance, "{algorithm}: {share} at {warmth}");
+        }
+    }
+}
+
+#[test]
+fn an_explanation_tells_who_is_warming() {
+    let mut cluster = even(3);
+    cluster.servers[1].warmth = Warmth::per_mille(250);
+    let settings = Settings { replicas: 1, fallbacks: 1, ..Settings::default() };
+    let table = Table::build(&cluster, &settings).unwrap();
+    let told = |name: &str| {
+        let explanation = table.explain(&PickState::default(), name, &Idle, Timestamp(0));
+        let all = explanation.candidates.into_iter().chain(explanation.passed_over);
+        all.filter(|judged| judged.index == 1).map(|judged| judged.reason).next().unwrap()
+    };
+    let reasons: Vec<_> = (0..100).map(|i| told(&format!("/{i}"))).collect();
+    assert!(reasons.iter().all(|reason| reason.facts.contains(&("warmth".into(), 0.25))), "{reasons:?}");
+    let spared = reasons.iter().filter(|reason| reason.rule == "warming: this object is not of its share yet").count();
+    assert!((60..90).contains(&spared), "{spared}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use vibra_model::{Revision, VmState};
 use vibra_routing::*;
 
 fn cluster(names: &[&str]) -> Cluster {
-    let server = |name: &&str| Server { name: name.parse().unwrap(), weight: 1, state: VmState::Up };
+    let server = |name: &&str| Server::new(name.parse().unwrap(), 1, VmState::Up);
     Cluster { revision: Revision(0), servers: names.iter().map(server).collect() }
 }
 

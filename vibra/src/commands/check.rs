@@ -19,7 +19,8 @@ pub(crate) fn run(path: &Path) -> Outcome {
         println!("            {}, hash {}, R = {}, remap {}", s.algorithm, s.hash, s.replicas, s.remap);
         println!("            trusts {}; in Via it is {}", d.peers.trusted, d.peers.via);
         match d.admin {
-            Some(admin) => println!("            admin at {admin}"),
+            Some(admin) if admin.ip().is_loopback() => println!("            admin at {admin}"),
+            Some(admin) => println!("            admin at {admin}: open to other machines, which can then stop it"),
             None => println!("            no admin address: no metrics, no explanations"),
         }
     }

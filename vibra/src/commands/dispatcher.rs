@@ -2,37 +2,42 @@
 
 use crate::{
     cli,
-    config::{self, Config, Server, Source},
+    config::{self, Config, Runs, Server, Source},
     exit::{Failure, Outcome},
-    parts,
+    parts::{self, dispatcher::Again, signals::Signals},
 };
 use anyhow::{anyhow, bail};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+use vibra_client::Directory;
 use vibra_proxy::Peers;
 use vibra_routing::Settings;
 
 /// Runs until it is asked to end.
 pub(crate) fn run(args: &cli::Dispatcher) -> Outcome {
-    let (dispatcher, directory) = match &args.config {
-        Some(path) => {
-            let config = Config::load(path).map_err(Failure::Usage)?;
-            let missing = || Failure::Usage(anyhow!("{} has no [dispatcher]", path.display()));
-            let directory = config.directory.as_ref().map(parts::directory::client).transpose()?;
-            (config.dispatcher.ok_or_else(missing)?, directory)
-        }
-        None => (from_arguments(args).map_err(Failure::Usage)?, None),
+    let (dispatcher, directory, again) = match &args.config {
+        Some(path) => from_file(path)?,
+        None => (from_arguments(args).map_err(Failure::Usage)?, None, None),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let handle = parts::dispatcher::start(&dispatcher, directory)?;
-        parts::stop::requested().await?;
-        eprintln!("dispatcher: finishing what is under way");
-        let cut = handle.shutdown(parts::stop::GRACE).await;
-        if cut > 0 {
-            eprintln!("dispatcher: cut off {cut} connections that did not end in time");
-        }
+        let mut signals = Signals::listen()?;
+        let handle = parts::dispatcher::start(&dispatcher, directory, again)?;
+        parts::dispatcher::keep(handle, &mut signals).await;
         Ok(())
     })
+}
+
+/// What a dispatcher is started from.
+type Started = (config::Dispatcher, Option<Arc<dyn Directory>>, Option<Again>);
+
+fn from_file(path: &Path) -> Result<Started, Failure> {
+    let config = Config::load(path).map_err(Failure::Usage)?;
+    let missing = || Failure::Usage(anyhow!("{} has no [dispatcher]", path.display()));
+    let dispatcher = config.dispatcher.clone().ok_or_else(missing)?;
+    let directory = config.directory.as_ref().map(parts::directory::client).transpose()?;
+    let path = path.to_owned();
+    let again: Again = Box::new(move || config.dispatcher_again(&path, Runs::Dispatcher));
+    Ok((dispatcher, directory, Some(again)))
 }
 
 /// What the command line says, with the same checks as a file has.
@@ -62,6 +67,8 @@ fn from_arguments(args: &cli::Dispatcher) -> anyhow::Result<config::Dispatcher> 
         connect_timeout: None,
         response_timeout: None,
         idle_timeout: None,
+        drain_timeout: None,
+        slow_start: None,
     })
 }
 

@@ -42,6 +42,6 @@ fn cluster(config: &Config, source: &Source, down: &[String]) -> anyhow::Result<
         bail!("--down {unknown}: there is no such server");
     }
     let state = |id: &VmId| if down.iter().any(|name| name == id.as_str()) { VmState::Down } else { VmState::Up };
-    let servers = named.into_iter().map(|(name, weight)| Server { state: state(&name), name, weight });
+    let servers = named.into_iter().map(|(name, weight)| Server::new(name.clone(), weight, state(&name)));
     Ok(Cluster { revision: Revision(0), servers: servers.collect() })
 }

@@ -87,10 +87,17 @@ fn print_dispatcher(status: &Value) {
         text(&status["digest"]),
         status["connections"]
     );
-    let mut table = Table::new(["server", "address", "state", "healthy", "used", "active"].map(Column::left));
+    if status["draining"] == true {
+        println!("dispatcher: draining");
+    }
+    if let Some(why) = status["reload"]["refused"]["why"].as_str() {
+        println!("dispatcher: the last reload was refused: {why}");
+    }
+    let mut table =
+        Table::new(["server", "address", "state", "order", "healthy", "used", "warmth", "active"].map(Column::left));
     for server in status["servers"].as_array().into_iter().flatten() {
-        let keys = ["name", "address", "state", "healthy", "used", "active"];
-        table.push(keys.map(|key| text(&server[key])));
+        let keys = ["name", "address", "state", "order", "healthy", "used", "warmth", "active"];
+        table.push(keys.map(|key| if server[key].is_null() { "-".to_owned() } else { text(&server[key]) }));
     }
     print!("{table}");
 }

@@ -2,9 +2,9 @@
 
 use crate::{
     cli,
-    config::{self, Config},
+    config::{self, Config, Runs},
     exit::{Failure, Outcome},
-    parts::{self, host::Host, stop},
+    parts::{self, dispatcher::Again, host::Host, signals::Signals, stop},
 };
 use anyhow::anyhow;
 use std::{path::Path, sync::Arc};
@@ -14,7 +14,7 @@ use vibra_model::{CustomerId, HostSpec};
 
 /// Everything in one process.
 pub(crate) fn up(path: &Path) -> Outcome {
-    let config = Config::load(path).map_err(Failure::Usage)?;
+    let config = Arc::new(Config::load(path).map_err(Failure::Usage)?);
     if config.directory.is_none() && config.dispatcher.is_none() {
         return Err(Failure::Usage(anyhow!("{} names neither [dispatcher] nor [directory]", path.display())));
     }
@@ -39,12 +39,17 @@ pub(crate) fn up(path: &Path) -> Outcome {
             }
             allocators = start_allocators(&config, directory, &stopped)?;
         }
-        let dispatcher = config.dispatcher.as_ref().map(|d| parts::dispatcher::start(d, directory)).transpose()?;
-        stop::requested().await?;
-        eprintln!("stopping");
-        if let Some(dispatcher) = dispatcher {
-            dispatcher.shutdown(stop::GRACE).await;
+        let mut signals = Signals::listen()?;
+        match &config.dispatcher {
+            Some(dispatcher) => {
+                let (path, running) = (path.to_owned(), config.clone());
+                let again: Again = Box::new(move || running.dispatcher_again(&path, Runs::Everything));
+                let handle = parts::dispatcher::start(dispatcher, directory, Some(again))?;
+                parts::dispatcher::keep(handle, &mut signals).await;
+            }
+            None => signals.stop().await,
         }
+        eprintln!("stopping");
         told.send_replace(true);
         for allocator in allocators {
             allocator.await?;

@@ -8,7 +8,7 @@ mod resolve;
 mod tests;
 
 pub(crate) use error::ConfigError;
-pub(crate) use raw::VmKind;
+pub(crate) use raw::{VmKind, admin_address};
 pub(crate) use resolve::{check_address, default_threads};
 
 use std::{
@@ -21,7 +21,7 @@ use vibra_proxy::{Peers, ProxyVersion};
 use vibra_routing::Settings;
 
 /// A configuration that was found to make sense.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Config {
     pub(crate) dispatcher: Option<Dispatcher>,
     pub(crate) directory: Option<Directory>,
@@ -32,7 +32,7 @@ pub(crate) struct Config {
 }
 
 /// The dispatcher's part.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Dispatcher {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: Option<SocketAddr>,
@@ -44,10 +44,12 @@ pub(crate) struct Dispatcher {
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) response_timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) drain_timeout: Option<Duration>,
+    pub(crate) slow_start: Option<Duration>,
 }
 
 /// Where the dispatcher's servers come from.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Source {
     /// `[[server]]`.
     Static(Vec<Server>),
@@ -66,7 +68,7 @@ pub(crate) struct Server {
 }
 
 /// The directory's part.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Directory {
     /// Where it serves; absent where only its URL is known.
     pub(crate) listen: Option<SocketAddr>,
@@ -82,7 +84,7 @@ pub(crate) struct Directory {
 }
 
 /// The allocator's part.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Allocator {
     pub(crate) interval: Duration,
     /// A policy a resource: name and parameters.
@@ -91,7 +93,7 @@ pub(crate) struct Allocator {
 }
 
 /// A VM that an agent of this configuration runs.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Vm {
     /// As it is registered; the address is known once it runs.
     pub(crate) spec: VmSpec,
@@ -100,7 +102,39 @@ pub(crate) struct Vm {
     pub(crate) content: String,
 }
 
+/// Which parts a process runs by a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runs {
+    /// The dispatcher alone.
+    Dispatcher,
+    /// All that there are.
+    Everything,
+}
+
 impl Config {
+    /// Reads the file again for the dispatcher that runs by this configuration.
+    ///
+    /// # Errors
+    /// As [`load`](Config::load); or that what this process runs besides cannot follow.
+    pub(crate) fn dispatcher_again(&self, path: &Path, runs: Runs) -> anyhow::Result<Dispatcher> {
+        let new = Config::load(path)?;
+        let mut fixed = vec![("[directory]", self.directory == new.directory)];
+        if runs == Runs::Everything {
+            fixed.extend([
+                ("[allocator]", self.allocator == new.allocator),
+                ("[[customer]]", self.customers == new.customers),
+                ("[[host]]", self.hosts == new.hosts),
+                ("[[vm]]", self.vms == new.vms),
+            ]);
+        }
+        let changed: Vec<_> = fixed.into_iter().filter(|(_, same)| !same).map(|(section, _)| section).collect();
+        if !changed.is_empty() {
+            let what = changed.join(", ");
+            anyhow::bail!("{what} cannot change while this runs: restart it, or change that back");
+        }
+        new.dispatcher.ok_or_else(|| anyhow::anyhow!("{} has no [dispatcher] any more", path.display()))
+    }
+
     /// Reads and resolves a configuration file.
     ///
     /// # Errors

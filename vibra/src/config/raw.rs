@@ -1,7 +1,13 @@
 //! `vibra.toml` as it is written: every key with its type and its place in the file, nothing yet compared.
 
 use serde::{Deserialize, Deserializer, de};
-use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt::Display,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 use toml::{Spanned, Table};
 use vibra_model::{Bytes, BytesPerSec, CustomerId, HostId, MilliCpu, Resources, VmId};
 use vibra_proxy::{Forwarding, ProxyVersion};
@@ -30,6 +36,7 @@ pub(super) struct File {
 #[serde(deny_unknown_fields)]
 pub(super) struct Dispatcher {
     pub(super) listen: SocketAddr,
+    #[serde(default, deserialize_with = "admin")]
     pub(super) admin: Option<SocketAddr>,
     pub(super) algorithm: Option<Algorithm>,
     pub(super) hash: Option<HashKind>,
@@ -53,6 +60,10 @@ pub(super) struct Dispatcher {
     pub(super) response_timeout: Option<Duration>,
     #[serde(default, deserialize_with = "duration")]
     pub(super) idle_timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "duration")]
+    pub(super) drain_timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "duration")]
+    pub(super) slow_start: Option<Duration>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -170,6 +181,31 @@ pub(super) struct Vm {
     #[serde(default)]
     pub(super) floor: Amounts,
     pub(super) initial: Option<Amounts>,
+}
+
+/// An address for operators, as text or as a port alone.
+fn admin<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a port such as 9090, or \"ADDRESS:PORT\"")]
+    enum Written {
+        Port(u16),
+        Text(String),
+    }
+    let parsed = match Written::deserialize(from)? {
+        Written::Port(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        Written::Text(text) => admin_address(&text),
+    };
+    parsed.map(Some).map_err(de::Error::custom)
+}
+
+/// The address for operators that `text` means: who does not write out another one gets this machine's own, where
+/// nobody from outside comes.
+pub(crate) fn admin_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    match port.parse::<u16>() {
+        Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        Err(_) => text.parse().map_err(|_| format!("{text:?} is no address: write a port, or \"ADDRESS:PORT\"")),
+    }
 }
 
 /// A quantity with its unit, written as text.

@@ -139,6 +139,8 @@ impl DispatcherResolver<'_> {
             connect_timeout: raw.connect_timeout,
             response_timeout: raw.response_timeout,
             idle_timeout: raw.idle_timeout,
+            drain_timeout: raw.drain_timeout,
+            slow_start: raw.slow_start,
         })
     }
 

@@ -44,6 +44,22 @@ fn a_static_list_needs_no_more_than_addresses() {
 }
 
 #[test]
+fn operators_are_served_on_this_machine_unless_another_address_is_written_out() {
+    let admin = |value: &str| {
+        let text = format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\nadmin = {value}\n{SERVERS}");
+        parse(&text).unwrap().dispatcher.unwrap().admin.unwrap().to_string()
+    };
+    for own in ["9090", "\"9090\"", "\":9090\"", "\"127.0.0.1:9090\""] {
+        assert_eq!(admin(own), "127.0.0.1:9090", "{own}");
+    }
+    assert_eq!(admin("\"[::]:9090\""), "[::]:9090");
+    let with = |value: &str| format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\nadmin = {value}\n{SERVERS}");
+    refused(&with("\"here\""), "3:9", "\"here\" is no address: write a port", "");
+    refused(&with("70000"), "3:9", "a port such as 9090", "");
+    refused(&with("true"), "3:9", "a port such as 9090", "");
+}
+
+#[test]
 fn unknown_keys_are_refused_with_the_nearest_known_one() {
     refused("[dispatcher]\nlistn = \"127.0.0.1:80\"\n", "2:1", "unknown field `listn`", "did you mean `listen`?");
     refused("[dispacher]\n", "1:2", "unknown field `dispacher`", "did you mean `dispatcher`?");

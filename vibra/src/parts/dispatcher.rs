@@ -1,17 +1,74 @@
 //! The dispatcher.
 
-use crate::config;
+use crate::{
+    config,
+    parts::signals::{Signal, Signals},
+};
 use anyhow::{Context, anyhow};
 use std::sync::Arc;
 use vibra_client::Directory;
-use vibra_proxy::{ActiveCheck, Config, Dispatcher, Handle, Source, StaticServer};
+use vibra_proxy::{ActiveCheck, Config, Dispatcher, Handle, Loader, Source, StaticServer};
+
+/// Reads the dispatcher's part of the configuration again.
+pub(crate) type Again = Box<dyn Fn() -> anyhow::Result<config::Dispatcher> + Send + Sync>;
 
 /// Starts the dispatcher that `config` describes and says so on standard error. `directory` is there where the
-/// configuration has one.
+/// configuration has one, `again` where there is a file to reload.
 ///
 /// # Errors
 /// If it cannot listen, or has no directory to follow although it should.
-pub(crate) fn start(config: &config::Dispatcher, directory: Option<Arc<dyn Directory>>) -> anyhow::Result<Handle> {
+pub(crate) fn start(
+    config: &config::Dispatcher,
+    directory: Option<Arc<dyn Directory>>,
+    again: Option<Again>,
+) -> anyhow::Result<Handle> {
+    let proxy = meant(config, directory.clone())?;
+    let started = match again {
+        Some(again) => Dispatcher::start_reloadable(proxy, loader(again, directory)),
+        None => Dispatcher::start(proxy),
+    };
+    let handle = started.context("starting the dispatcher")?;
+    let listening: Vec<_> = handle.addresses().iter().map(|a| format!("http://{a}")).collect();
+    eprintln!("dispatcher: {}, {}, R = {}", listening.join(" "), config.settings.algorithm, config.settings.replicas);
+    if let Some(admin) = handle.admin() {
+        eprintln!("dispatcher: admin at http://{admin}/metrics, /snapshot, /explain?url=");
+        if !admin.ip().is_loopback() {
+            tracing::warn!("the admin address {admin} is open to other machines: whoever reaches it can stop this");
+        }
+    }
+    Ok(handle)
+}
+
+/// Runs until it is asked to end, by a signal or by operators, and reloads when it is asked to.
+pub(crate) async fn keep(mut handle: Handle, signals: &mut Signals) {
+    let cut = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                // The outcome is logged and kept; a signal must not have to wait for a slow disk.
+                Signal::Reload => drop(tokio::spawn(handle.reload())),
+                Signal::Stop => {
+                    eprintln!("dispatcher: finishing what is under way");
+                    let grace = handle.drain_time();
+                    break handle.shutdown(grace).await;
+                }
+            },
+            cut = handle.stopped() => break cut,
+        }
+    };
+    if cut > 0 {
+        eprintln!("dispatcher: cut off {cut} connections that did not end in time");
+    }
+}
+
+fn loader(again: Again, directory: Option<Arc<dyn Directory>>) -> Loader {
+    Box::new(move || {
+        let meant = again().and_then(|config| meant(&config, directory.clone()));
+        meant.map_err(|error| format!("{error:#}").into())
+    })
+}
+
+/// What `config` means for the data path.
+fn meant(config: &config::Dispatcher, directory: Option<Arc<dyn Directory>>) -> anyhow::Result<Config> {
     let source = match &config.source {
         config::Source::Static(servers) => Source::Static(servers.iter().map(static_server).collect()),
         config::Source::Directory(customer) => {
@@ -31,13 +88,9 @@ pub(crate) fn start(config: &config::Dispatcher, directory: Option<Arc<dyn Direc
     proxy.timeouts.connect = config.connect_timeout.unwrap_or(proxy.timeouts.connect);
     proxy.timeouts.response = config.response_timeout.unwrap_or(proxy.timeouts.response);
     proxy.timeouts.client_idle = config.idle_timeout.unwrap_or(proxy.timeouts.client_idle);
-    let handle = Dispatcher::start(proxy).context("starting the dispatcher")?;
-    let listening: Vec<_> = handle.addresses().iter().map(|a| format!("http://{a}")).collect();
-    eprintln!("dispatcher: {}, {}, R = {}", listening.join(" "), config.settings.algorithm, config.settings.replicas);
-    if let Some(admin) = handle.admin() {
-        eprintln!("dispatcher: admin at http://{admin}/metrics, /snapshot, /explain?url=");
-    }
-    Ok(handle)
+    proxy.health.slow_start = config.slow_start.unwrap_or(proxy.health.slow_start);
+    proxy.drain = config.drain_timeout.unwrap_or(proxy.drain);
+    Ok(proxy)
 }
 
 fn static_server(server: &config::Server) -> StaticServer {

@@ -5,6 +5,7 @@ pub(crate) mod allocator;
 pub(crate) mod directory;
 pub(crate) mod dispatcher;
 pub(crate) mod host;
+pub(crate) mod signals;
 pub(crate) mod stop;
 
 /// Lets this process have as many file descriptors as it may: each connection takes one, and the usual limit of 1,024 is

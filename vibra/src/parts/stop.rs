@@ -1,13 +1,9 @@
 //! When a running part is asked to end.
 
-use std::time::Duration;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
-
-/// How long requests that are under way may take to end.
-pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 /// Waits for SIGINT or SIGTERM.
 ///

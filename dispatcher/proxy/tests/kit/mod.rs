@@ -293,7 +293,7 @@ fn read_message(reader: &mut impl BufRead, kind: Kind) -> io::Result<Message> {
 pub fn config(source: Source) -> Config {
     Config {
         threads: 1,
-        health: Health { active: None, ..Health::default() },
+        health: Health { active: None, slow_start: Duration::ZERO, ..Health::default() },
         timeouts: Timeouts { tick: Duration::from_millis(5), ..Timeouts::default() },
         ..Config::new("127.0.0.1:0".parse().unwrap(), source)
     }

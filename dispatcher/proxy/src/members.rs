@@ -1,0 +1,218 @@
+//! The servers of the cluster as the control thread knows them.
+
+use crate::config::{Config, Source};
+use crate::error::StartError;
+use crate::health::Monitor;
+use crate::proxy_protocol::ProxyVersion;
+use crate::server::Server;
+use crate::warmup::{Others, Warmup};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+use vibra_model::{Revision, Snapshot, Vm, VmId, VmState};
+use vibra_routing::{Cluster, Settings, Table, Warmth};
+
+/// A server as its source describes it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Spec {
+    pub(crate) name: VmId,
+    endpoint: String,
+    send_proxy: Option<ProxyVersion>,
+    weight: u32,
+    state: VmState,
+}
+
+/// What an operator wants of a server, whatever its source and its checks say; it holds until it is taken back, or the
+/// dispatcher ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// It gets no new requests, and ends those that it has.
+    Drain,
+    /// The same, and it is not checked: it may be stopped, and has lost its cache when it is back.
+    Maintenance,
+}
+
+impl Order {
+    /// Its name at the admin address.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Order::Drain => "drain",
+            Order::Maintenance => "maintenance",
+        }
+    }
+}
+
+/// A server, and what the control thread knows of it.
+pub(crate) struct Member {
+    pub(crate) spec: Spec,
+    pub(crate) server: Arc<Server>,
+    pub(crate) monitor: Monitor,
+    pub(crate) order: Option<Order>,
+    warmup: Warmup,
+    /// Resolves its name, then checks it.
+    pub(crate) attendant: Option<Attendant>,
+}
+
+/// A task that ends with its owner.
+pub(crate) struct Attendant(pub(crate) JoinHandle<()>);
+
+impl Drop for Attendant {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Member {
+    pub(crate) fn new(spec: Spec, order: Option<Order>) -> Self {
+        let address = spec.endpoint.parse().ok();
+        let server = spec.server(address);
+        Member { spec, server, monitor: Monitor::default(), order, warmup: Warmup::default(), attendant: None }
+    }
+
+    /// The same server as its source now describes it, with its counts and connections; a new one where it has moved, or
+    /// is spoken to otherwise.
+    pub(crate) fn becomes(self, spec: Spec) -> Self {
+        let same = self.spec.endpoint == spec.endpoint && self.spec.send_proxy == spec.send_proxy;
+        if same { Member { spec, ..self } } else { Member::new(spec, self.order) }
+    }
+
+    /// Its state as its source and the operator have it.
+    pub(crate) fn state(&self) -> VmState {
+        match self.order {
+            Some(Order::Maintenance) => VmState::Down,
+            Some(Order::Drain) if self.spec.state.serves() => VmState::Draining,
+            _ => self.spec.state,
+        }
+    }
+
+    /// What its source says of it.
+    pub(crate) fn told(&self) -> VmState {
+        self.spec.state
+    }
+
+    /// Whether requests would get there at all.
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.state().serves() && self.server.address.is_some()
+    }
+
+    /// Its name was looked up.
+    pub(crate) fn found_at(&mut self, address: SocketAddr) {
+        self.server = self.spec.server(Some(address));
+        self.attendant = None;
+    }
+
+    /// It as the routing table has it, in this state and at this warmth.
+    pub(crate) fn routed(&self, state: VmState, warmth: Warmth) -> vibra_routing::Server {
+        vibra_routing::Server { warmth, ..self.spec.routed(state) }
+    }
+}
+
+impl Spec {
+    /// What threads share about it, once its address is known.
+    fn server(&self, address: Option<SocketAddr>) -> Arc<Server> {
+        Arc::new(Server::new(self.name.clone(), self.endpoint.clone(), address, self.send_proxy))
+    }
+
+    fn routed(&self, state: VmState) -> vibra_routing::Server {
+        vibra_routing::Server::new(self.name.clone(), self.weight, state)
+    }
+
+    /// What a directory says of a VM.
+    fn of(vm: &Vm) -> Self {
+        let (name, endpoint) = (vm.id.clone(), vm.address.clone());
+        Spec { name, endpoint, send_proxy: None, weight: vm.weight, state: vm.state }
+    }
+}
+
+/// Follows which members are used from `now` on, and says how warm each is; `whole` is how long it takes to become warm.
+pub(crate) fn warmths(members: &mut [Member], used: &[bool], now: Instant, whole: Duration) -> Vec<Warmth> {
+    let all = || members.iter().zip(used);
+    let seasoned = all().any(|(member, &used)| used && member.warmup.is_seasoned(now, whole));
+    let up = all().any(|(member, &used)| used && member.state() == VmState::Up);
+    for (member, &used) in members.iter_mut().zip(used) {
+        match member.state() {
+            // Who has just started may be as warm as those who started with it; the directory knows of the others.
+            VmState::Warming if used => member.warmup.begin(now, if up { Others::Warm } else { Others::Cold }),
+            _ if used => member.warmup.begin(now, if seasoned { Others::Warm } else { Others::Cold }),
+            // It keeps its cache.
+            VmState::Draining => {}
+            _ => member.warmup.end(),
+        }
+    }
+    members.iter().map(|member| member.warmup.warmth(now, whole)).collect()
+}
+
+/// The VMs of a customer in cluster order.
+pub(crate) fn listed(snapshot: &Snapshot, customer: &vibra_model::CustomerId) -> Vec<Spec> {
+    snapshot.vms_of(customer).map(Spec::of).collect()
+}
+
+/// The servers of a configuration's fixed list; `None` where it has none.
+///
+/// # Errors
+/// What is wrong with them, or with the settings.
+pub(crate) fn fixed(config: &Config) -> Result<Option<Vec<Spec>>, StartError> {
+    config.settings.check()?;
+    let Source::Static(servers) = &config.source else { return Ok(None) };
+    let mut specs = Vec::with_capacity(servers.len());
+    for (server, position) in servers.iter().zip(1..) {
+        let (name, endpoint) = (server.name.clone(), server.address.clone());
+        if !is_endpoint(&endpoint) {
+            return Err(StartError::Address { name, position, address: endpoint });
+        }
+        let (send_proxy, weight) = (server.send_proxy, server.weight);
+        specs.push(Spec { name, endpoint, send_proxy, weight, state: VmState::Up });
+    }
+    let servers = specs.iter().map(|spec| spec.routed(spec.state)).collect();
+    Table::build(&Cluster { revision: Revision(0), servers }, &config.settings)?;
+    Ok(Some(specs))
+}
+
+/// The table; `None` without servers. A cluster that has shrunk below R servers keeps working with as many as it has:
+/// who removes a VM shall not thereby stop the others.
+pub(crate) fn table(cluster: &Cluster, settings: &Settings) -> Result<Option<Table>, vibra_routing::BuildError> {
+    if cluster.servers.is_empty() {
+        return Ok(None);
+    }
+    let replicas = settings.replicas.min(cluster.servers.len());
+    Table::build(cluster, &Settings { replicas, ..settings.clone() }).map(Some)
+}
+
+/// Whether `text` is `host:port`.
+fn is_endpoint(text: &str) -> bool {
+    let port = |port: &str| port.parse::<u16>().is_ok_and(|port| port != 0);
+    let host = |host: &str| !host.is_empty() && host.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._".contains(&c));
+    match text.parse::<SocketAddr>() {
+        Ok(address) => address.port() != 0,
+        Err(_) => text.rsplit_once(':').is_some_and(|(name, number)| host(name) && port(number)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_have_a_host_and_a_port() {
+        for good in ["127.0.0.1:80", "[::1]:8080", "localhost:1", "web-1.shop.example:8080"] {
+            assert!(is_endpoint(good), "{good}");
+        }
+        for bad in ["", "127.0.0.1", "localhost:", ":80", "localhost:0", "127.0.0.1:0", "a b:80", "::1:80", "h:99999"] {
+            assert!(!is_endpoint(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_order_overrules_the_source_only_to_take_requests_away() {
+        let (name, endpoint): (VmId, _) = ("a".parse().unwrap(), "127.0.0.1:1".to_owned());
+        let spec = |state| Spec { name: name.clone(), endpoint: endpoint.clone(), send_proxy: None, weight: 1, state };
+        let state = |told, order| Member::new(spec(told), order).state();
+        assert_eq!(state(VmState::Up, None), VmState::Up);
+        assert_eq!(state(VmState::Up, Some(Order::Drain)), VmState::Draining);
+        assert_eq!(state(VmState::Down, Some(Order::Drain)), VmState::Down);
+        assert_eq!(state(VmState::Up, Some(Order::Maintenance)), VmState::Down);
+    }
+}
