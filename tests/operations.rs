@@ -2,7 +2,15 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use command_fds::{CommandFdExt, FdMapping};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::{
+    net::{SocketAddr, TcpListener},
+    os::unix::net::UnixDatagram,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    thread,
+};
 use support::*;
 
 /// A dispatcher with a file.
@@ -22,8 +30,12 @@ fn configuration(servers: &[(&str, SocketAddr)], more: &str) -> String {
 
 impl Dispatcher {
     fn start(servers: &[(&str, SocketAddr)]) -> Dispatcher {
+        Self::start_with(servers, "")
+    }
+
+    fn start_with(servers: &[(&str, SocketAddr)], more: &str) -> Dispatcher {
         let folder = Folder::new();
-        folder.write("vibra.toml", configuration(servers, ""));
+        folder.write("vibra.toml", configuration(servers, more));
         let process = Running::start(&folder, &["dispatcher", "-c", "vibra.toml"]);
         let (address, admin) =
             (process.address("dispatcher: http://"), process.address("dispatcher: admin at http://"));
@@ -143,4 +155,154 @@ fn an_admin_address_that_others_reach_is_warned_about() {
         configuration(&[("a", "127.0.0.1:1".parse().unwrap())], "").replace("admin = 0", "admin = \"0.0.0.0:1\"");
     folder.write("open.toml", text);
     vibra(&folder, &["check", "-c", "open.toml"]).ended_with(0).with_stdout(&["0.0.0.0:1: open to other machines"]);
+}
+
+/// A process that was started by another one; ended in any case.
+struct Successor(Pid);
+
+impl Successor {
+    /// Waits until the process that serves operators is another one than `old`.
+    fn of(old: Pid, admin: SocketAddr) -> Successor {
+        let status = wait_for_status(admin, "another process", |status| number(status) != old);
+        Successor(number(&status))
+    }
+
+    fn upgrade(&self) {
+        kill_process(self.0, Signal::USR2).expect("it runs");
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = kill_process(self.0, Signal::KILL);
+    }
+}
+
+fn number(status: &Value) -> Pid {
+    Pid::from_raw(status["process"].as_i64().expect("a number") as i32).expect("a process has a number")
+}
+
+#[test]
+fn a_new_process_takes_over_and_no_client_notices() {
+    let origin = Origin::named("a");
+    // Two threads, and so two sockets: a connection that waited at a closed one would be reset.
+    let dispatcher = Dispatcher::start_with(&[("a", origin.address)], "threads = 2");
+    let (over, served, address) = (&AtomicBool::new(false), &AtomicUsize::new(0), dispatcher.address);
+    thread::scope(|scope| {
+        let load = move || {
+            let mut failed = Vec::new();
+            while !over.load(SeqCst) {
+                match get(address, "/x") {
+                    Ok(response) if response.status == 200 && response.end == End::Whole => {
+                        served.fetch_add(1, SeqCst);
+                    }
+                    other => failed.push(format!("{other:?}")),
+                }
+            }
+            failed
+        };
+        let clients: Vec<_> = (0..3).map(|_| scope.spawn(load)).collect();
+        let more = |what: &str| {
+            let before = served.load(SeqCst);
+            eventually(what, || if served.load(SeqCst) > before + 50 { Ok(()) } else { Err("too few".to_owned()) });
+        };
+        more("requests at the first process");
+        dispatcher.process.upgrade();
+        let second = Successor::of(dispatcher.process.number(), dispatcher.admin);
+        more("requests at the second process");
+        second.upgrade();
+        let third = Successor::of(second.0, dispatcher.admin);
+        more("requests at the third process");
+        over.store(true, SeqCst);
+        let failed: Vec<String> = clients.into_iter().flat_map(|client| client.join().expect("it ends")).collect();
+        assert!(failed.is_empty(), "{} served, {} failed: {failed:#?}", served.load(SeqCst), failed.len());
+        let status = wait_for_status(dispatcher.admin, "the third process alone", |status| number(status) == third.0);
+        assert!(status["servers"][0]["picks"].as_u64().unwrap() >= 50, "{status}");
+        assert_eq!(dispatcher.post("/drain", "").status, 202);
+        // The output ends with the last of the processes.
+        dispatcher.process.end().ended_with(0);
+    });
+}
+
+#[test]
+fn a_new_process_that_cannot_serve_takes_nothing_over() {
+    let origin = Origin::named("a");
+    let dispatcher = Dispatcher::start(&[("a", origin.address)]);
+    dispatcher.folder.write("vibra.toml", "what is this?");
+    dispatcher.process.upgrade();
+    dispatcher.process.says("that it goes on", |line| line.contains("this one goes on").then_some(()));
+    assert_eq!(dispatcher.answering(), ["a"]);
+    // Another try, with another outcome.
+    dispatcher.folder.write("vibra.toml", configuration(&[("a", origin.address)], "threads = 3"));
+    dispatcher.process.upgrade();
+    let _second = Successor::of(dispatcher.process.number(), dispatcher.admin);
+    assert_eq!(dispatcher.answering(), ["a"]);
+    assert_eq!(dispatcher.post("/drain", "").status, 202);
+    dispatcher.process.end().ended_with(0);
+}
+
+#[test]
+fn a_socket_that_is_handed_over_is_served() {
+    let origin = Origin::named("a");
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let folder = Folder::new();
+    let text = configuration(&[("a", origin.address)], "threads = 2").replace("127.0.0.1:0", &address.to_string());
+    folder.write("vibra.toml", text);
+    let handed = socket.try_clone().unwrap();
+    let process = Running::start_with(&folder, &["dispatcher", "-c", "vibra.toml"], |command| {
+        command.env("LISTEN_FDS", "1");
+        command.fd_mappings(vec![FdMapping { parent_fd: handed.into(), child_fd: 3 }]).unwrap();
+    });
+    // It waits in the queue until the process is there.
+    assert_eq!(get(address, "/").unwrap().text(), "a");
+    assert_eq!(process.address("dispatcher: http://"), address);
+    process.terminate();
+    process.end().ended_with(0);
+    assert!(std::net::TcpStream::connect(address).is_ok(), "whoever has the socket keeps it");
+}
+
+#[test]
+fn a_service_manager_is_told() {
+    let origin = Origin::named("a");
+    let folder = Folder::new();
+    let manager = UnixDatagram::bind(folder.file("notify")).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = || told(&manager);
+    folder.write("vibra.toml", configuration(&[("a", origin.address)], ""));
+    let process = Running::start_with(&folder, &["dispatcher", "-c", "vibra.toml"], |command| {
+        command.env("NOTIFY_SOCKET", folder.file("notify")).env("WATCHDOG_USEC", "1000000");
+    });
+    let admin = process.address("dispatcher: admin at http://");
+    assert_eq!(told(), "READY=1");
+    (0..2).for_each(|_| while next(&manager) != "WATCHDOG=1" {});
+    process.hang_up();
+    assert!(told().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert_eq!(told(), "READY=1");
+    process.upgrade();
+    let second = Successor::of(process.number(), admin);
+    // The new process is ready as well; which of the two is heard first is open.
+    let mut news = [told(), told()];
+    news.sort();
+    assert_eq!(news, [format!("MAINPID={}", second.0.as_raw_nonzero()), "READY=1".to_owned()]);
+    kill_process(second.0, Signal::TERM).unwrap();
+    assert_eq!(told(), "STOPPING=1");
+    process.end().ended_with(0);
+}
+
+/// What a service manager is told next, but pulses.
+fn told(manager: &UnixDatagram) -> String {
+    loop {
+        let text = next(manager);
+        if text != "WATCHDOG=1" {
+            return text;
+        }
+    }
+}
+
+fn next(manager: &UnixDatagram) -> String {
+    let mut text = [0; 1024];
+    let length = manager.recv(&mut text).expect("it is told something");
+    String::from_utf8_lossy(&text[..length]).trim().to_owned()
 }

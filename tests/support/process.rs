@@ -67,8 +67,14 @@ pub(crate) struct Running {
 impl Running {
     /// Starts `vibra` with these arguments in `folder`.
     pub(crate) fn start(folder: &Folder, arguments: &[&str]) -> Running {
+        Self::start_with(folder, arguments, |_| {})
+    }
+
+    /// The same, in changed circumstances.
+    pub(crate) fn start_with(folder: &Folder, arguments: &[&str], change: impl FnOnce(&mut Command)) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vibra"));
         command.args(arguments).current_dir(folder.path()).env_remove("RUST_LOG");
+        change(&mut command);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -118,9 +124,18 @@ impl Running {
         self.signal(Signal::HUP);
     }
 
+    /// Sends SIGUSR2.
+    pub(crate) fn upgrade(&self) {
+        self.signal(Signal::USR2);
+    }
+
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id() as i32).expect("a process has a number");
-        kill_process(pid, signal).expect("it runs");
+        kill_process(self.number(), signal).expect("it runs");
+    }
+
+    /// The process's number.
+    pub(crate) fn number(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32).expect("a process has a number")
     }
 
     /// Sends SIGKILL, and waits until it is gone.

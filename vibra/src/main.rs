@@ -27,6 +27,9 @@ fn main() -> ExitCode {
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     parts::raise_descriptor_limit();
+    if let Err(error) = parts::takeover::note_program() {
+        tracing::warn!("this process cannot be upgraded: {error}");
+    }
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

@@ -42,6 +42,8 @@ pub(crate) enum Call {
     Reload(Result<Box<Config>, ReloadError>, oneshot::Sender<Result<Vec<&'static str>, ReloadError>>),
     /// Do so with a server from now on, `None`: as its source and its checks say. The answer: whether it is known.
     Order(VmId, Option<Order>, oneshot::Sender<bool>),
+    /// Say that you are there.
+    Hello(oneshot::Sender<()>),
 }
 
 /// The control thread's state.
@@ -208,6 +210,7 @@ impl Control {
                 self.publish(shared);
                 let _ = done.send(known);
             }
+            Call::Hello(done) => drop(done.send(())),
         }
     }
 

@@ -8,13 +8,13 @@ use crate::http1::head::MOST_FIELDS;
 use crate::metrics::ClientTally;
 use crate::reload::{Loader, ReloadError, Reloads};
 use crate::routes::Routes;
+use crate::sockets::{Inherited, local_address};
 use crate::status::Status;
 use crate::worker::Worker;
 use arc_swap::ArcSwap;
-use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, rc::Rc, thread};
 use tokio::runtime::{Builder, LocalOptions};
@@ -22,8 +22,6 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use vibra_client::Link as DirectoryLink;
 use vibra_routing::PickState;
 
-/// Connections that wait in the kernel to be accepted, per listener.
-const BACKLOG: i32 = 1024;
 /// How many threads a dispatcher may have.
 const MOST_THREADS: usize = 1024;
 /// Wishes of operators that wait to be seen to; who has more waits.
@@ -40,6 +38,10 @@ pub(crate) struct Shared {
     /// What it was started with: for what is fixed while it runs. What holds now is with the routes.
     pub(crate) config: Config,
     loader: Option<Arc<Loader>>,
+    /// All that it listens with, for its successor; none any more once it stops, for an open socket takes connections.
+    sockets: Mutex<Vec<TcpListener>>,
+    /// Somebody else serves operators.
+    retired: Notify,
     /// Held while the configuration is read again and taken over, so that the last one read is the one that holds.
     reloading: tokio::sync::Mutex<()>,
     pub(crate) reloads: Mutex<Reloads>,
@@ -90,6 +92,7 @@ impl Shared {
 
     /// Makes all threads stop: requests that are under way may take `grace` to end, or less if that was said before.
     pub(crate) fn stop(&self, grace: Duration) {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let deadline = Instant::now() + grace.min(LONGEST);
         self.stop.send_if_modified(|stop| {
             let sooner = stop.is_none_or(|before| deadline < before);
@@ -109,6 +112,16 @@ impl Shared {
 /// When requests must have ended, once the threads are to stop; `None` while they go on.
 pub(crate) type Stop = Option<Instant>;
 
+/// What a process was given besides the configuration of its dispatcher.
+#[derive(Default)]
+pub struct Given {
+    /// How the configuration is read again; without, it cannot be reloaded.
+    pub loader: Option<Loader>,
+    /// Sockets that listen already: a service manager's, or those of the dispatcher that this one replaces. They are
+    /// used at the configured addresses, whatever the number of threads; those that listen elsewhere are closed.
+    pub sockets: Vec<TcpListener>,
+}
+
 impl Dispatcher {
     /// Binds the addresses and starts the threads. They have runtimes of their own, so this may be called from any
     /// thread, within or without one.
@@ -119,23 +132,29 @@ impl Dispatcher {
     /// # Errors
     /// [`StartError`], with what to change.
     pub fn start(config: Config) -> Result<Handle, StartError> {
-        Self::launch(config, None)
+        Self::start_with(config, Given::default())
     }
 
-    /// As [`start`](Dispatcher::start), with a configuration that can be reloaded: `loader` reads it again.
+    /// As [`start`](Dispatcher::start), with what the process was given besides the configuration.
     ///
     /// # Errors
     /// As there.
-    pub fn start_reloadable(config: Config, loader: Loader) -> Result<Handle, StartError> {
-        Self::launch(config, Some(Arc::new(loader)))
-    }
-
-    fn launch(config: Config, loader: Option<Arc<Loader>>) -> Result<Handle, StartError> {
+    pub fn start_with(config: Config, given: Given) -> Result<Handle, StartError> {
         check(&config)?;
         let mut control = Control::new(&config)?;
-        let (listeners, addresses) = bind_all(&config)?;
-        let admin = config.admin.map(|address| bind(address, Sharing::Alone)).transpose()?;
+        let mut inherited = Inherited::new(given.sockets)?;
+        let bound = config.listen.iter().map(|&address| inherited.listen(address, config.threads));
+        let bound: Vec<_> = bound.collect::<Result<_, _>>()?;
+        let admin = config.admin.map(|address| inherited.listen_alone(address)).transpose()?;
+        inherited.close_rest();
+        let addresses = bound.iter().map(|bound| bound.address).collect();
         let admin_address = admin.as_ref().map(local_address).transpose()?;
+        let sockets = bound.iter().flat_map(|bound| bound.threads.iter().flatten()).chain(&admin);
+        let sockets = sockets.map(TcpListener::try_clone).collect::<Result<_, _>>().map_err(StartError::System)?;
+        let mut listeners: Vec<Vec<TcpListener>> = (0..config.threads).map(|_| Vec::new()).collect();
+        for bound in bound {
+            listeners.iter_mut().zip(bound.threads).for_each(|(own, more)| own.extend(more));
+        }
 
         let initial = match &config.source {
             Source::Static(_) => DirectoryLink::Live,
@@ -144,7 +163,9 @@ impl Dispatcher {
         let (calls, called) = mpsc::channel(CALLS);
         let shared = Arc::new(Shared {
             routes: ArcSwap::from_pointee(control.routes(Instant::now())),
-            loader,
+            loader: given.loader.map(Arc::new),
+            sockets: Mutex::new(sockets),
+            retired: Notify::new(),
             reloading: tokio::sync::Mutex::default(),
             reloads: Mutex::default(),
             calls,
@@ -177,7 +198,7 @@ impl Dispatcher {
         spawn("proxy-control".to_owned(), done, async move || {
             if let Some(listener) = admin {
                 match tokio::net::TcpListener::from_std(listener) {
-                    Ok(listener) => drop(tokio::task::spawn_local(admin::serve(listener, shared.clone()))),
+                    Ok(listener) => drop(tokio::task::spawn_local(serve_operators(listener, shared.clone()))),
                     Err(error) => return lost(&error),
                 }
             }
@@ -185,6 +206,14 @@ impl Dispatcher {
             0
         })?;
         Ok(handle)
+    }
+}
+
+/// Serves operators until somebody else does.
+async fn serve_operators(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
+    tokio::select! {
+        () = admin::serve(listener, shared.clone()) => {}
+        () = shared.retired.notified() => {}
     }
 }
 
@@ -234,6 +263,27 @@ impl Handle {
         async move { shared.reload().await }
     }
 
+    /// Duplicates of all sockets that it listens with, for a successor in another process
+    /// ([`Given::sockets`]). None once it stops.
+    ///
+    /// # Errors
+    /// If the system has no room for them.
+    pub fn sockets(&self) -> io::Result<Vec<TcpListener>> {
+        let sockets = self.shared.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.iter().map(TcpListener::try_clone).collect()
+    }
+
+    /// By what it is seen that no thread hangs.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.shared.clone())
+    }
+
+    /// As [`shutdown`](Handle::shutdown), but operators are served no more from the start: a successor does.
+    pub async fn hand_over(self, grace: Duration) -> usize {
+        self.shared.retired.notify_one();
+        self.shutdown(grace).await
+    }
+
     /// How long connections may take to end where nobody says so: [`Config::drain`], as it was last reloaded.
     pub fn drain_time(&self) -> Duration {
         self.shared.routes.load().config.drain
@@ -253,6 +303,21 @@ impl Handle {
             self.cut += connections;
         }
         self.cut
+    }
+}
+
+/// The pulse of a running dispatcher.
+#[derive(Clone, Debug)]
+pub struct Pulse(Arc<Shared>);
+
+impl Pulse {
+    /// How often each thread that serves requests has looked at its clock: one whose number stands still hangs. No
+    /// numbers once the dispatcher stops, for then threads may end; `None` if it has stopped. It does not come back
+    /// while the control thread hangs.
+    pub async fn read(&self) -> Option<Vec<u64>> {
+        self.0.ask(Call::Hello).await?;
+        let clients = if self.0.is_stopping() { &[][..] } else { &self.0.clients };
+        Some(clients.iter().map(|tally| tally.ticks.get()).collect())
     }
 }
 
@@ -320,45 +385,6 @@ pub(crate) fn check(config: &Config) -> Result<(), StartError> {
 /// Whether a time is none that anybody means to wait.
 fn is_odd(wait: Duration) -> bool {
     wait.is_zero() || wait > LONGEST
-}
-
-/// Whether several sockets listen at one address.
-#[derive(Clone, Copy)]
-enum Sharing {
-    Alone,
-    WithSiblings,
-}
-
-/// One set of listeners for each thread, and their addresses.
-fn bind_all(config: &Config) -> Result<(Vec<Vec<TcpListener>>, Vec<SocketAddr>), StartError> {
-    let sharing = if config.threads == 1 { Sharing::Alone } else { Sharing::WithSiblings };
-    let first: Vec<_> = config.listen.iter().map(|&address| bind(address, sharing)).collect::<Result<_, _>>()?;
-    // The others take the port that the first has found.
-    let addresses: Vec<_> = first.iter().map(local_address).collect::<Result<_, _>>()?;
-    let mut sets = vec![first];
-    for _ in 1..config.threads {
-        sets.push(addresses.iter().map(|&address| bind(address, sharing)).collect::<Result<_, _>>()?);
-    }
-    Ok((sets, addresses))
-}
-
-fn bind(address: SocketAddr, sharing: Sharing) -> Result<TcpListener, StartError> {
-    let listen = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        if matches!(sharing, Sharing::WithSiblings) {
-            socket.set_reuse_port(true)?;
-        }
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    };
-    listen().map_err(|source: io::Error| StartError::Listen { address, source })
-}
-
-fn local_address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(StartError::System)
 }
 
 /// Starts a thread with a runtime of its own, and waits until that stands; `done` gets what `main` returns.

@@ -68,6 +68,7 @@ mod reload;
 mod resume;
 mod routes;
 mod server;
+mod sockets;
 mod status;
 mod trust;
 mod via;
@@ -75,7 +76,7 @@ mod warmup;
 mod worker;
 
 pub use config::{ActiveCheck, Config, Health, Limits, PassiveCheck, Source, StaticServer, Timeouts};
-pub use dispatcher::{Dispatcher, Handle};
+pub use dispatcher::{Dispatcher, Given, Handle, Pulse};
 pub use error::StartError;
 pub use forwarded::Forwarding;
 pub use members::Order;

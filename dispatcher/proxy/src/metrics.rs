@@ -102,6 +102,8 @@ pub(crate) struct ClientTally {
     pub(crate) resumed: Counter,
     /// Connections closed for want of a PROXY header, by [`NoHeader::KINDS`].
     pub(crate) headless: [Counter; NoHeader::KINDS.len()],
+    /// How often the thread has looked at its clock.
+    pub(crate) ticks: Counter,
     /// Requests that the dispatcher answered itself, by [`Refusal`].
     pub(crate) refused: [Counter; Refusal::ALL.len()],
 }

@@ -16,6 +16,8 @@ use vibra_routing::{Settings, Warmth};
 /// How a dispatcher and its servers fare at one moment.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
+    /// The number of its process, by which it is told from one that takes over from it.
+    pub process: u32,
     /// The directory's revision that the routes follow; 0 with a fixed list.
     pub revision: Revision,
     /// Whether the directory is heard; with a fixed list it always is.
@@ -91,6 +93,7 @@ impl Status {
         let routes = shared.routes.load();
         let open = |count: &Counter, less: &Counter| count.get().saturating_sub(less.get());
         Status {
+            process: std::process::id(),
             revision,
             directory: match &*shared.link.borrow() {
                 Link::Connecting => DirectoryStatus::Connecting,

@@ -248,6 +248,7 @@ impl Worker {
         loop {
             ticks.tick().await;
             self.clock.advance();
+            self.tally.ticks.add(1);
             // Lets go of the pools of servers that have left, even where no request comes.
             let view = self.view();
             let timeouts = &view.routes.config.timeouts;

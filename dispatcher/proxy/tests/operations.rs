@@ -5,7 +5,9 @@ mod kit;
 use kit::{Client, Message, Server, block_on, config, get, list, wait_for};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
-use vibra_proxy::{ActiveCheck, Config, Dispatcher, Handle, Order, Peers, ReloadError, ReloadOutcome, Source};
+use vibra_proxy::{
+    ActiveCheck, Config, Dispatcher, Given, Handle, Loader, Order, Peers, ReloadError, ReloadOutcome, Source,
+};
 use vibra_routing::Algorithm;
 
 /// A dispatcher with an admin address whose configuration can be written anew.
@@ -21,8 +23,9 @@ impl Scene {
         config.admin = Some("127.0.0.1:0".parse().unwrap());
         let written = Arc::new(Mutex::new(Ok(config.clone())));
         let read = written.clone();
-        let loader = Box::new(move || read.lock().unwrap().clone().map_err(Into::into));
-        Scene { dispatcher: Dispatcher::start_reloadable(config, loader).unwrap(), written }
+        let loader: Loader = Box::new(move || read.lock().unwrap().clone().map_err(Into::into));
+        let given = Given { loader: Some(loader), ..Given::default() };
+        Scene { dispatcher: Dispatcher::start_with(config, given).unwrap(), written }
     }
 
     /// Changes what the next reload reads.

@@ -4,7 +4,11 @@ use crate::{
     cli,
     config::{self, Config, Runs, Server, Source},
     exit::{Failure, Outcome},
-    parts::{self, dispatcher::Again, signals::Signals},
+    parts::{
+        self,
+        dispatcher::{Again, Upgrades},
+        signals::Signals,
+    },
 };
 use anyhow::{anyhow, bail};
 use std::{collections::BTreeSet, path::Path, sync::Arc};
@@ -22,8 +26,7 @@ pub(crate) fn run(args: &cli::Dispatcher) -> Outcome {
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
         let handle = parts::dispatcher::start(&dispatcher, directory, again)?;
-        parts::dispatcher::keep(handle, &mut signals).await;
-        Ok(())
+        Ok(parts::dispatcher::keep(handle, &mut signals, Upgrades::Possible).await?)
     })
 }
 

@@ -4,7 +4,13 @@ use crate::{
     cli,
     config::{self, Config, Runs},
     exit::{Failure, Outcome},
-    parts::{self, dispatcher::Again, host::Host, signals::Signals, stop},
+    parts::{
+        self,
+        dispatcher::{Again, Upgrades},
+        host::Host,
+        signals::Signals,
+        stop,
+    },
 };
 use anyhow::anyhow;
 use std::{path::Path, sync::Arc};
@@ -45,7 +51,7 @@ pub(crate) fn up(path: &Path) -> Outcome {
                 let (path, running) = (path.to_owned(), config.clone());
                 let again: Again = Box::new(move || running.dispatcher_again(&path, Runs::Everything));
                 let handle = parts::dispatcher::start(dispatcher, directory, Some(again))?;
-                parts::dispatcher::keep(handle, &mut signals).await;
+                parts::dispatcher::keep(handle, &mut signals, Upgrades::Impossible).await?;
             }
             None => signals.stop().await,
         }

@@ -2,12 +2,16 @@
 
 use crate::{
     config,
-    parts::signals::{Signal, Signals},
+    parts::{
+        signals::{Signal, Signals},
+        systemd, takeover,
+    },
 };
 use anyhow::{Context, anyhow};
-use std::sync::Arc;
+use std::{future::pending, sync::Arc};
+use tokio::process::Child;
 use vibra_client::Directory;
-use vibra_proxy::{ActiveCheck, Config, Dispatcher, Handle, Loader, Source, StaticServer};
+use vibra_proxy::{ActiveCheck, Config, Dispatcher, Given, Handle, Loader, Source, StaticServer};
 
 /// Reads the dispatcher's part of the configuration again.
 pub(crate) type Again = Box<dyn Fn() -> anyhow::Result<config::Dispatcher> + Send + Sync>;
@@ -23,11 +27,9 @@ pub(crate) fn start(
     again: Option<Again>,
 ) -> anyhow::Result<Handle> {
     let proxy = meant(config, directory.clone())?;
-    let started = match again {
-        Some(again) => Dispatcher::start_reloadable(proxy, loader(again, directory)),
-        None => Dispatcher::start(proxy),
-    };
-    let handle = started.context("starting the dispatcher")?;
+    let loader = again.map(|again| loader(again, directory));
+    let given = Given { loader, sockets: takeover::inherited()? };
+    let handle = Dispatcher::start_with(proxy, given).context("starting the dispatcher")?;
     let listening: Vec<_> = handle.addresses().iter().map(|a| format!("http://{a}")).collect();
     eprintln!("dispatcher: {}, {}, R = {}", listening.join(" "), config.settings.algorithm, config.settings.replicas);
     if let Some(admin) = handle.admin() {
@@ -39,24 +41,86 @@ pub(crate) fn start(
     Ok(handle)
 }
 
-/// Runs until it is asked to end, by a signal or by operators, and reloads when it is asked to.
-pub(crate) async fn keep(mut handle: Handle, signals: &mut Signals) {
+/// Whether a new process can take over from this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upgrades {
+    /// The dispatcher is all there is to it.
+    Possible,
+    /// Others run in it.
+    Impossible,
+}
+
+/// Runs until it is asked to end, by a signal or by operators, and does what else signals ask for.
+///
+/// # Errors
+/// If it was to take over from another process, and cannot.
+pub(crate) async fn keep(mut handle: Handle, signals: &mut Signals, upgrades: Upgrades) -> anyhow::Result<()> {
+    if let Err(error) = takeover::relieve_predecessor(&handle).await {
+        let grace = handle.drain_time();
+        handle.hand_over(grace).await;
+        return Err(error);
+    }
+    systemd::ready();
+    tokio::spawn(systemd::watch(handle.pulse()));
+    let mut successor: Option<Child> = None;
     let cut = loop {
         tokio::select! {
-            signal = signals.next() => match signal {
-                // The outcome is logged and kept; a signal must not have to wait for a slow disk.
-                Signal::Reload => drop(tokio::spawn(handle.reload())),
-                Signal::Stop => {
-                    eprintln!("dispatcher: finishing what is under way");
-                    let grace = handle.drain_time();
-                    break handle.shutdown(grace).await;
+            signal = signals.next() => match (signal, upgrades) {
+                (Signal::Reload, _) => reload(&handle),
+                (Signal::Upgrade, Upgrades::Possible) if successor.is_none() => match takeover::start_successor(&handle) {
+                    Ok(child) => successor = Some(child),
+                    Err(error) => tracing::error!(target: "operator", "no new process takes over: {error:#}"),
+                },
+                (Signal::Upgrade, Upgrades::Possible) => tracing::warn!("a new process is about to take over already"),
+                (Signal::Upgrade, Upgrades::Impossible) => {
+                    tracing::warn!("SIGUSR2 is for `vibra dispatcher`: here other parts run that cannot be handed over");
                 }
+                (Signal::Stop, _) => break end(handle, successor).await,
             },
+            status = exit(&mut successor) => {
+                successor = None;
+                tracing::error!(target: "operator", "the new process ended ({status}); this one goes on");
+            }
             cut = handle.stopped() => break cut,
         }
     };
     if cut > 0 {
         eprintln!("dispatcher: cut off {cut} connections that did not end in time");
+    }
+    Ok(())
+}
+
+/// Reloads beside everything else: a signal must not have to wait for a slow disk. The outcome is logged and kept.
+fn reload(handle: &Handle) {
+    let reload = handle.reload();
+    tokio::spawn(async move {
+        systemd::reloading();
+        let _ = reload.await;
+        systemd::ready();
+    });
+}
+
+/// Ends what is under way; returns how many connections were cut off.
+async fn end(handle: Handle, successor: Option<Child>) -> usize {
+    let grace = handle.drain_time();
+    eprintln!("dispatcher: finishing what is under way");
+    match successor.and_then(|child| child.id()) {
+        Some(successor) => {
+            systemd::replaced_by(successor);
+            handle.hand_over(grace).await
+        }
+        None => {
+            systemd::stopping();
+            handle.shutdown(grace).await
+        }
+    }
+}
+
+/// Waits until a process ends; for ever where there is none.
+async fn exit(process: &mut Option<Child>) -> String {
+    match process {
+        Some(child) => child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string()),
+        None => pending().await,
     }
 }
 

@@ -7,6 +7,8 @@ pub(crate) mod dispatcher;
 pub(crate) mod host;
 pub(crate) mod signals;
 pub(crate) mod stop;
+pub(crate) mod systemd;
+pub(crate) mod takeover;
 
 /// Lets this process have as many file descriptors as it may: each connection takes one, and the usual limit of 1,024 is
 /// there for programs that cannot cope with more.

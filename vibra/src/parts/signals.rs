@@ -9,6 +9,8 @@ pub(crate) enum Signal {
     Stop,
     /// To read the configuration again (SIGHUP).
     Reload,
+    /// To let a new process take over (SIGUSR2).
+    Upgrade,
 }
 
 /// The signals as they come.
@@ -16,6 +18,7 @@ pub(crate) struct Signals {
     interrupt: Stream,
     terminate: Stream,
     hangup: Stream,
+    user: Stream,
 }
 
 impl Signals {
@@ -28,6 +31,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -37,13 +41,14 @@ impl Signals {
             _ = self.interrupt.recv() => Signal::Stop,
             _ = self.terminate.recv() => Signal::Stop,
             _ = self.hangup.recv() => Signal::Reload,
+            _ = self.user.recv() => Signal::Upgrade,
         }
     }
 
     /// Waits until it is asked to end, where there is nothing to reload.
     pub(crate) async fn stop(&mut self) {
         while self.next().await != Signal::Stop {
-            tracing::warn!("SIGHUP reloads a dispatcher, and none runs here");
+            tracing::warn!("SIGHUP and SIGUSR2 are for a dispatcher, and none runs here");
         }
     }
 }
