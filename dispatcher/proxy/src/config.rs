@@ -1,5 +1,6 @@
 //! What a dispatcher is to do.
 
+use crate::log::{Format, Target};
 use crate::peers::Peers;
 use crate::proxy_protocol::ProxyVersion;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -28,6 +29,11 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How much is accepted of clients and kept for servers.
     pub limits: Limits,
+    /// Where each request is logged; `None` (the default): nowhere.
+    pub access_log: Option<AccessLog>,
+    /// What part the dispatcher takes in traces (W3C Trace Context); `None` (the default): none, `traceparent` and
+    /// `tracestate` are passed on as they came.
+    pub trace: Option<Tracing>,
 }
 
 impl Config {
@@ -43,8 +49,30 @@ impl Config {
             peers: Peers::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            access_log: None,
+            trace: None,
         }
     }
+}
+
+/// What part the dispatcher takes in traces: servers are told of a span of its own. Traces of trusted peers go on; with
+/// others a new one begins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tracing {
+    /// Which share of the traces that begin here is recorded, 0 to 1. Servers that heed it record the same.
+    pub sample: f64,
+    /// Where spans of recorded traces are sent: an OpenTelemetry collector, such as `http://127.0.0.1:4318`. Needs the
+    /// feature `otel`.
+    pub collector: Option<http::Uri>,
+}
+
+/// Where and how requests are logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Where the lines go.
+    pub target: Target,
+    /// How they are written.
+    pub format: Format,
 }
 
 /// One server of a fixed list.

@@ -1,10 +1,11 @@
 //! Starting and stopping.
 
 use crate::admin;
-use crate::config::{Config, Source, Timeouts};
+use crate::config::{AccessLog, Config, Source, Timeouts};
 use crate::control::{self, Control};
 use crate::error::StartError;
 use crate::http1::head::MOST_FIELDS;
+use crate::log::{Log, Lost, Target};
 use crate::metrics::ClientTally;
 use crate::routes::Routes;
 use crate::status::Status;
@@ -24,6 +25,8 @@ use vibra_routing::PickState;
 const BACKLOG: i32 = 1024;
 /// How many threads a dispatcher may have.
 const MOST_THREADS: usize = 1024;
+/// How long the last lines of a log may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(5);
 /// The longest time that may be configured.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -45,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) revision: AtomicU64,
     /// One from each thread.
     pub(crate) clients: Vec<Arc<ClientTally>>,
+    /// The logs by name, with the requests that they had to drop.
+    pub(crate) lost: Vec<(&'static str, Arc<Lost>)>,
     /// Whether the directory is heard; [`DirectoryLink::Live`] with a fixed list.
     pub(crate) link: watch::Sender<DirectoryLink>,
 }
@@ -67,6 +72,7 @@ impl Dispatcher {
         let (listeners, addresses) = bind_all(&config)?;
         let admin = config.admin.map(|address| bind(address, Sharing::Alone)).transpose()?;
         let admin_address = admin.as_ref().map(local_address).transpose()?;
+        let logs = open_logs(&config)?;
 
         let initial = match &config.source {
             Source::Static(_) => DirectoryLink::Live,
@@ -78,6 +84,7 @@ impl Dispatcher {
             alarm: Notify::new(),
             revision: AtomicU64::new(0),
             clients: listeners.iter().map(|_| Arc::default()).collect(),
+            lost: logs.iter().map(|(name, log)| (*name, log.lost())).collect(),
             link: watch::Sender::new(initial),
             config,
         });
@@ -85,18 +92,19 @@ impl Dispatcher {
 
         let (stop, stopped) = watch::channel(None);
         let (done, ended) = mpsc::unbounded_channel();
-        let handle = Handle { shared: shared.clone(), addresses, admin: admin_address, stop, ended };
         for (number, listeners) in listeners.into_iter().enumerate() {
             let tally = shared.clients[number].clone();
             let (shared, stopped) = (shared.clone(), stopped.clone());
+            let sinks = logs.iter().map(|(_, log)| log.sink()).collect();
             spawn(format!("proxy-{number}"), done.clone(), async move || {
-                let worker = Rc::new(Worker::new(shared, tally));
+                let worker = Rc::new(Worker::new(shared, tally, sinks));
                 match listeners.into_iter().map(tokio::net::TcpListener::from_std).collect() {
                     Ok(listeners) => worker.run(listeners, stopped).await,
                     Err(error) => lost(&error),
                 }
             })?;
         }
+        let handle = Handle { shared: shared.clone(), addresses, admin: admin_address, stop, ended, logs };
         spawn("proxy-control".to_owned(), done, async move || {
             if let Some(listener) = admin {
                 match tokio::net::TcpListener::from_std(listener) {
@@ -109,6 +117,40 @@ impl Dispatcher {
         })?;
         Ok(handle)
     }
+}
+
+/// What requests are logged to, by name.
+fn open_logs(config: &Config) -> Result<Vec<(&'static str, Log)>, StartError> {
+    let access_log = config.access_log.as_ref().map(open).transpose()?.map(|log| ("access", log));
+    let collector = config.trace.as_ref().and_then(|trace| trace.collector.as_ref());
+    let spans = collector.map(export).transpose()?.map(|log| ("spans", log));
+    Ok(access_log.into_iter().chain(spans).collect())
+}
+
+#[cfg(feature = "otel")]
+fn export(collector: &http::Uri) -> Result<Log, StartError> {
+    Log::export(collector).map_err(|source| match source.kind() {
+        io::ErrorKind::InvalidInput => {
+            StartError::Invalid { what: "trace.collector", hint: "use http://HOST:PORT, without TLS" }
+        }
+        _ => StartError::System(source),
+    })
+}
+
+#[cfg(not(feature = "otel"))]
+fn export(_: &http::Uri) -> Result<Log, StartError> {
+    Err(StartError::Invalid {
+        what: "trace.collector",
+        hint: "this build exports no spans: build with the feature otel",
+    })
+}
+
+fn open(access_log: &AccessLog) -> Result<Log, StartError> {
+    let opened = Log::write(access_log.target.clone(), access_log.format);
+    opened.map_err(|source| match &access_log.target {
+        Target::File(path) => StartError::AccessLog { path: path.clone(), source },
+        Target::Stdout => StartError::System(source),
+    })
 }
 
 /// A listener that a runtime does not take: nothing is served there.
@@ -127,6 +169,7 @@ pub struct Handle {
     stop: watch::Sender<Stop>,
     /// From each thread, as it ends: how many connections it cut off.
     ended: mpsc::UnboundedReceiver<usize>,
+    logs: Vec<(&'static str, Log)>,
 }
 
 impl Handle {
@@ -153,6 +196,11 @@ impl Handle {
         while let Some(connections) = self.ended.recv().await {
             cut += connections;
         }
+        for (name, log) in self.logs {
+            if !log.finish(LAST_LINES).await {
+                tracing::warn!(log = name, "the last requests were not written within {LAST_LINES:?}");
+            }
+        }
         cut
     }
 }
@@ -165,6 +213,9 @@ fn check(config: &Config) -> Result<(), StartError> {
     }
     if !(1..=MOST_THREADS).contains(&config.threads) {
         return invalid("threads", "use 1 to 1024");
+    }
+    if config.trace.as_ref().is_some_and(|trace| !(0.0..=1.0).contains(&trace.sample)) {
+        return invalid("trace.sample", "use 0 to 1");
     }
     if timeouts.tick < Duration::from_millis(1) {
         return invalid("timeouts.tick", "use 1 ms or more");

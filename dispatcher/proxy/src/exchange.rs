@@ -25,6 +25,7 @@ use crate::front::Front;
 use crate::http1::head::Name;
 use crate::http1::rewrite::{self, Onward};
 use crate::http1::{Length, RequestHead, ResponseHead};
+use crate::journal::Journal;
 use crate::link::{Link, NoResponse};
 use crate::metrics::{Failure, Refusal};
 use crate::resume::{Representation, Rest};
@@ -48,22 +49,29 @@ pub(crate) enum End {
 
 /// Carries one request to a server and its response back.
 pub(crate) async fn run(client: &Rc<Client>, front: &mut impl Front, head: &RequestHead) -> End {
-    let began = Instant::now();
+    let mut journal = Journal::begin(client, Some(head), front.began());
     client.awaits_response();
     let is_loop = client.worker().peers().via.is_among(head.fields.all(Name::Via));
-    let carried = if is_loop { Err(Refusal::Loop) } else { relay(client, front, head, began).await };
+    let carried = if is_loop { Err(Refusal::Loop) } else { relay(client, front, head, &mut journal).await };
     match carried {
         Ok(end) => end,
-        Err(refusal) => refuse(client, front, refusal).await,
+        Err(refusal) => answer(client, front, refusal, &mut journal).await,
     }
 }
 
-/// Answers in the dispatcher's own words.
+/// Refuses what is no request.
 pub(crate) async fn refuse(client: &Client, front: &mut impl Front, refusal: Refusal) -> End {
+    let mut journal = Journal::begin(client, None, front.began());
+    answer(client, front, refusal, &mut journal).await
+}
+
+/// Answers in the dispatcher's own words.
+async fn answer(client: &Client, front: &mut impl Front, refusal: Refusal, journal: &mut Journal<'_>) -> End {
     client.worker().tally().refused[refusal as usize].add(1);
+    journal.refuses(refusal);
     client.relays();
     // What is left of the request nobody wants to read.
-    front.refuse(refusal, refusal.is_the_clients() || !front.has_whole_request());
+    front.refuse(refusal, refusal.is_the_clients() || !front.has_whole_request(), &journal.own());
     let sent = poll_fn(|cx| match front.poll_flush(cx) {
         Poll::Pending if client.is_overdue() => Poll::Ready(false),
         flushed => flushed.map(|result| result.is_ok()),
@@ -77,10 +85,11 @@ pub(crate) async fn refuse(client: &Client, front: &mut impl Front, refusal: Ref
 }
 
 /// A request that is being carried.
-struct Carried<'a, F> {
+struct Carried<'a, 'j, F> {
     client: &'a Rc<Client>,
     front: &'a mut F,
     head: &'a RequestHead,
+    journal: &'a mut Journal<'j>,
     upload: Transfer,
     /// Whether the rest of the request's body is not wanted.
     upload_over: bool,
@@ -91,20 +100,22 @@ async fn relay(
     client: &Rc<Client>,
     front: &mut impl Front,
     head: &RequestHead,
-    began: Instant,
+    journal: &mut Journal<'_>,
 ) -> Result<End, Refusal> {
     let worker = client.worker();
     let view = worker.view();
     let mut refusal = Refusal::NoServer;
-    let mut carried = Carried { client, front, head, upload: Transfer::default(), upload_over: false };
+    journal.explain(&view);
+    let mut carried = Carried { client, front, head, journal, upload: Transfer::default(), upload_over: false };
     let candidates = worker.pick(&view, head.path()).into_iter().take(worker.limits().attempts);
-    let mut accounts = candidates.map(|server| Account::open(view.pools[server].clone(), client.clone(), began));
+    let mut accounts = candidates.map(|server| Account::open(view.pools[server].clone(), client.clone()));
     while let Some(mut account) = accounts.next() {
         match carried.attempt(&mut account, None).await {
             Ok((response, link)) => return Ok(carried.deliver(response, link, account, accounts).await),
-            Err(Attempt::Elsewhere(failure)) => account.failed(failure),
+            Err(Attempt::Elsewhere(failure)) => carried.passes_over(&mut account, failure),
             Err(Attempt::Over(failure, refusal)) => {
                 account.failed(failure);
+                carried.journal.received = carried.upload.bytes;
                 return Err(refusal);
             }
         }
@@ -135,7 +146,7 @@ enum Awaited {
     Server,
 }
 
-impl<F: Front> Carried<'_, F> {
+impl<F: Front> Carried<'_, '_, F> {
     /// Tries one server: on the connection that was used last and, where that turns out closed, once more on a new one.
     /// With `rest` only that of a representation is asked for.
     async fn attempt(
@@ -143,6 +154,9 @@ impl<F: Front> Carried<'_, F> {
         account: &mut Account,
         rest: Option<Rest<'_>>,
     ) -> Result<(ResponseHead, Box<Link>), Attempt> {
+        if self.journal.asks(account.pool().clone()) > 1 {
+            account.pool().tally.retries.add(1);
+        }
         let mut link = account.take();
         loop {
             // Nothing of the body has gone to a server that was tried before.
@@ -150,7 +164,9 @@ impl<F: Front> Carried<'_, F> {
             self.client.awaits_response();
             let mut carrier = match link.take() {
                 Some(link) => link,
-                None => connect(self.client, account).await.ok_or(Attempt::Elsewhere(Failure::Connect))?,
+                None => {
+                    connect(self.client, account, self.journal).await.ok_or(Attempt::Elsewhere(Failure::Connect))?
+                }
             };
             let chunked = self.head.length == Length::Chunked;
             let peer = self.client.peer();
@@ -163,6 +179,7 @@ impl<F: Front> Carried<'_, F> {
                 },
                 peers: self.client.worker().peers(),
                 endpoint: &account.pool().server.endpoint,
+                marks: self.journal.marks(),
                 rest,
             };
             rewrite::request(self.head, &onward, carrier.conn.stage(chunked));
@@ -247,34 +264,42 @@ impl<F: Front> Carried<'_, F> {
         mut others: impl Iterator<Item = Account>,
     ) -> End {
         account.responded(response.status);
+        account.pool().tally.first_byte.record(self.journal.responds(response.status));
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.tunnel(response, link, account).await;
         }
         // Who refuses a request before it has ended does not read the rest.
         let refused = response.status.is_client_error() || response.status.is_server_error();
-        self.front.respond(&response, refused && !self.front.has_whole_request());
+        self.front.respond(&response, refused && !self.front.has_whole_request(), &self.journal.own());
         let mut download = Transfer::default();
         let mut representation = None;
         loop {
-            let fault = match poll_fn(|cx| self.poll_across(cx, &mut link, &mut download)).await {
-                Ok(()) => {
-                    account.complete();
-                    account.give_back(link);
-                    return End::Whole;
-                }
-                Err(fault) => fault,
+            let across = poll_fn(|cx| self.poll_across(cx, &mut link, &mut download)).await;
+            (self.journal.received, self.journal.sent) = (self.upload.bytes, download.bytes);
+            let Err(fault) = across else {
+                account.complete(self.journal.completes());
+                account.give_back(link);
+                return End::Whole;
             };
             account.failed(fault);
+            self.journal.breaks(fault);
             if fault != Failure::Broken {
                 return End::Broken;
             }
             representation = representation.or_else(|| Representation::of(self.head, &response));
             let Some(of) = &representation else { return End::Broken };
+            self.journal.skips(fault.name());
             match self.resume(Rest { of, from: download.bytes }, &mut others).await {
                 Some(found) => (link, account) = found,
                 None => return End::Broken,
             }
         }
+    }
+
+    /// The next server is to take the place of one that has failed.
+    fn passes_over(&mut self, account: &mut Account, failure: Failure) {
+        account.failed(failure);
+        self.journal.skips(failure.name());
     }
 
     /// Finds the rest of a representation at another server.
@@ -290,8 +315,11 @@ impl<F: Front> Carried<'_, F> {
                     self.client.worker().tally().resumed.add(1);
                     return Some((link, account));
                 }
-                Ok(_) => account.dismissed(),
-                Err(Attempt::Elsewhere(failure) | Attempt::Over(failure, _)) => account.failed(failure),
+                Ok(_) => {
+                    account.dismissed();
+                    self.journal.skips("differs");
+                }
+                Err(Attempt::Elsewhere(failure) | Attempt::Over(failure, _)) => self.passes_over(&mut account, failure),
             }
         }
         None
@@ -320,51 +348,59 @@ impl<F: Front> Carried<'_, F> {
 
     /// Carries bytes of another protocol both ways until both sides have ended.
     async fn tunnel(self, response: ResponseHead, mut link: Box<Link>, mut account: Account) -> End {
-        let Carried { client, front, .. } = self;
+        let Carried { client, front, journal, .. } = self;
         front.switch(&response);
         link.conn.expect(Length::UntilClose);
         link.conn.stage(false);
         client.tunnels();
-        let (mut up, mut down) = (Some(Transfer::default()), Some(Transfer::default()));
+        let (mut up, mut down) = (Transfer::default(), Transfer::default());
+        let (mut up_ended, mut down_ended) = (false, false);
         let ended = poll_fn(|cx| {
             // Who has ended his direction may still listen.
-            if let Some(way) = &mut up
-                && way.poll(cx, front, &mut link.conn, || client.moved()).map_err(drop)?.is_ready()
+            if !up_ended
+                && up.poll(cx, front, &mut link.conn, || client.moved()).map_err(drop)?.is_ready()
                 && link.conn.poll_shutdown(cx).map_err(drop)?.is_ready()
             {
-                up = None;
+                up_ended = true;
             }
-            if let Some(way) = &mut down
-                && way.poll(cx, &mut link.conn, front, || client.moved()).map_err(drop)?.is_ready()
+            if !down_ended
+                && down.poll(cx, &mut link.conn, front, || client.moved()).map_err(drop)?.is_ready()
                 && front.poll_shutdown(cx).map_err(drop)?.is_ready()
             {
-                down = None;
+                down_ended = true;
             }
-            match (&up, &down) {
-                (None, None) => Poll::Ready(Ok(())),
+            match (up_ended, down_ended) {
+                (true, true) => Poll::Ready(Ok(())),
                 _ if client.is_overdue() => Poll::Ready(Err(())),
                 _ => Poll::Pending,
             }
         });
-        match ended.await {
+        let ended = ended.await;
+        (journal.received, journal.sent) = (up.bytes, down.bytes);
+        match ended {
             Ok(()) => {
-                account.complete();
+                account.complete(journal.completes());
                 End::Whole
             }
             Err(()) => {
                 account.failed(Failure::Client);
+                journal.breaks(Failure::Client);
                 End::Broken
             }
         }
     }
 }
 
-async fn connect(client: &Client, account: &Account) -> Option<Box<Link>> {
+async fn connect(client: &Client, account: &Account, journal: &mut Journal<'_>) -> Option<Box<Link>> {
     let (worker, pool) = (client.worker(), account.pool());
     let (ends, wait) = (&client.peer().ends, worker.timeouts().connect);
+    let began = Instant::now();
     match Link::connect(&pool.server, ends, wait, worker.wire().clone()).await {
         Ok(link) => {
             pool.tally.connects.add(1);
+            let within = began.elapsed();
+            pool.tally.connect.record(within);
+            journal.connected(within);
             Some(link)
         }
         Err(error) => {

@@ -49,13 +49,13 @@ impl Series {
         self.tallies.iter().map(|tally| counter(tally).get()).sum()
     }
 
-    fn latency(&self, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+    fn histogram(&self, encoder: &mut MetricEncoder<'_>, of: impl Fn(&Tally) -> &Histogram) -> fmt::Result {
         let seconds = |micros: u64| micros as f64 / 1e6;
         let bound = |i: usize| BOUNDS.get(i).map_or(f64::INFINITY, |&micros| seconds(micros));
-        let bucket = |i: usize| (bound(i), self.sum(|tally| &tally.latency.buckets[i]));
+        let bucket = |i: usize| (bound(i), self.sum(|tally| &of(tally).buckets[i]));
         let buckets: [_; BOUNDS.len() + 1] = std::array::from_fn(bucket);
         let count = buckets.iter().map(|(_, count)| count).sum();
-        let sum = seconds(self.sum(|Tally { latency: Histogram { sum, .. }, .. }| sum));
+        let sum = seconds(self.sum(|tally| &of(tally).sum));
         encoder.encode_family(&self.labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 }
@@ -87,6 +87,11 @@ fn encode_requests(encoder: &mut DescriptorEncoder<'_>, series: &[Series]) -> fm
     for server in series {
         count(&mut picks.encode_family(&server.labels)?, server.sum(|tally| &tally.picks))?;
     }
+    let help = "Requests sent there after another server had failed";
+    let mut retries = encoder.encode_descriptor("retries", help, None, MetricType::Counter)?;
+    for server in series {
+        count(&mut retries.encode_family(&server.labels)?, server.sum(|tally| &tally.retries))?;
+    }
     let mut connects = encoder.encode_descriptor("connects", "Connections made", None, MetricType::Counter)?;
     for server in series {
         count(&mut connects.encode_family(&server.labels)?, server.sum(|tally| &tally.connects))?;
@@ -105,9 +110,22 @@ fn encode_requests(encoder: &mut DescriptorEncoder<'_>, series: &[Series]) -> fm
             count(&mut failures.encode_family(&labels)?, server.sum(|tally| &tally.failures[kind as usize]))?;
         }
     }
-    let help = "From a request's head to the end of its response's body";
-    let mut latency = encoder.encode_descriptor("latency", help, Some(&Unit::Seconds), MetricType::Histogram)?;
-    series.iter().try_for_each(|server| server.latency(&mut latency))
+    encode_histogram(encoder, series, "connect", "What it took to connect", |tally| &tally.connect)?;
+    let help = "From a request's first byte to its response's head";
+    encode_histogram(encoder, series, "first_byte", help, |tally| &tally.first_byte)?;
+    let help = "From a request's first byte to the end of its response's body";
+    encode_histogram(encoder, series, "latency", help, |tally| &tally.latency)
+}
+
+fn encode_histogram(
+    encoder: &mut DescriptorEncoder<'_>,
+    series: &[Series],
+    name: &str,
+    help: &str,
+    of: impl Fn(&Tally) -> &Histogram,
+) -> fmt::Result {
+    let mut histogram = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+    series.iter().try_for_each(|server| server.histogram(&mut histogram, &of))
 }
 
 fn encode_clients(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::Result {
@@ -134,6 +152,11 @@ fn encode_clients(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::
         let labels = [("status", refusal.status().as_str().to_owned())];
         let number = sum(&|thread| shared.clients[thread].refused[refusal as usize].get());
         count(&mut refused.encode_family(&labels)?, number)?;
+    }
+    let help = "Requests that a log does not tell of, for its target was too slow or failed";
+    let mut lost = encoder.encode_descriptor("log_lost", help, None, MetricType::Counter)?;
+    for (name, lines) in &shared.lost {
+        count(&mut lost.encode_family(&[("log", *name)])?, lines.lines())?;
     }
     Ok(())
 }

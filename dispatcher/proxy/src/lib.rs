@@ -54,8 +54,11 @@ mod forwarded;
 mod front;
 mod health;
 mod http1;
+mod ids;
 mod io;
+mod journal;
 mod link;
+pub mod log;
 mod metrics;
 mod peer;
 mod peers;
@@ -65,11 +68,14 @@ mod resume;
 mod routes;
 mod server;
 mod status;
+mod trace;
 mod trust;
 mod via;
 mod worker;
 
-pub use config::{ActiveCheck, Config, Health, Limits, PassiveCheck, Source, StaticServer, Timeouts};
+pub use config::{
+    AccessLog, ActiveCheck, Config, Health, Limits, PassiveCheck, Source, StaticServer, Timeouts, Tracing,
+};
 pub use dispatcher::{Dispatcher, Handle};
 pub use error::StartError;
 pub use forwarded::Forwarding;

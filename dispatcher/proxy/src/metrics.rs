@@ -76,7 +76,13 @@ pub(crate) struct Tally {
     pub(crate) responses: [Counter; CLASSES.len()],
     /// Failures by kind.
     pub(crate) failures: [Counter; Failure::ALL.len()],
-    /// From the request's head to the end of the response's body, of complete requests.
+    /// Requests that were sent here after another server had failed.
+    pub(crate) retries: Counter,
+    /// What it took to connect.
+    pub(crate) connect: Histogram,
+    /// From the request's first byte to the response's head.
+    pub(crate) first_byte: Histogram,
+    /// From the request's first byte to the end of the response's body, of complete requests.
     pub(crate) latency: Histogram,
 }
 
@@ -153,6 +159,21 @@ impl Refusal {
             Refusal::BadGateway => StatusCode::BAD_GATEWAY,
             Refusal::NoServer => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// Its name in the log.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Refusal::BadRequest => "bad-request",
+            Refusal::Late => "late",
+            Refusal::TooLong => "too-long",
+            Refusal::Unsupported => "unsupported",
+            Refusal::Version => "version",
+            Refusal::BadGateway => "bad-gateway",
+            Refusal::Loop => "loop",
+            Refusal::NoServer => "no-server",
+            Refusal::TimedOut => "timeout",
         }
     }
 

@@ -7,6 +7,8 @@ use crate::config::{Limits, Timeouts};
 use crate::conn::Wire;
 use crate::dispatcher::{Shared, Stop};
 use crate::http1::head::Rules;
+use crate::ids::Ids;
+use crate::log::{Record, Sink};
 use crate::metrics::ClientTally;
 use crate::peer::{self, Peer};
 use crate::peers::Peers;
@@ -14,14 +16,15 @@ use crate::pool::Pool;
 use crate::proxy_protocol::Ends;
 use crate::routes::Routes;
 use crate::server::Server;
-use std::cell::{Cell, RefCell};
+use crate::trace::Sampling;
+use std::cell::{Cell, RefCell, RefMut};
 use std::sync::{Arc, PoisonError};
 use std::{collections::HashMap, io, net::SocketAddr, rc::Rc, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use vibra_routing::{Candidates, PickState};
+use vibra_routing::{Candidates, Explanation, PickState};
 
 /// How long to wait before accepting again after the system refused, as it does when out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -41,6 +44,9 @@ pub(crate) struct Worker {
     left: Notify,
     draining: Cell<bool>,
     wire: Rc<Wire>,
+    ids: RefCell<Ids>,
+    sampling: Option<Sampling>,
+    logs: RefCell<Vec<Sink>>,
 }
 
 /// The routing snapshot as one thread sees it: with its own pools, at the servers' indexes.
@@ -62,7 +68,7 @@ impl View {
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>, tally: Arc<ClientTally>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, tally: Arc<ClientTally>, logs: Vec<Sink>) -> Self {
         let view = View::new(shared.routes.load_full(), &[], &shared.config.limits);
         Worker {
             clock: Clock::start(),
@@ -73,6 +79,9 @@ impl Worker {
             left: Notify::new(),
             draining: Cell::new(false),
             wire: Rc::new(wire(&shared.config.limits)),
+            ids: RefCell::new(Ids::new()),
+            sampling: shared.config.trace.as_ref().map(|trace| Sampling::new(trace.sample)),
+            logs: RefCell::new(logs),
             shared,
         }
     }
@@ -102,6 +111,26 @@ impl Worker {
         &self.tally
     }
 
+    /// Where new ids come from.
+    pub(crate) fn ids(&self) -> RefMut<'_, Ids> {
+        self.ids.borrow_mut()
+    }
+
+    /// Which new traces are recorded; `None` where the dispatcher takes no part in traces.
+    pub(crate) fn sampling(&self) -> Option<Sampling> {
+        self.sampling
+    }
+
+    /// Whether anybody wants to know of requests.
+    pub(crate) fn logs(&self) -> bool {
+        !self.logs.borrow().is_empty()
+    }
+
+    /// A request has ended.
+    pub(crate) fn log(&self, record: &Record<'_>) {
+        self.logs.borrow_mut().iter_mut().for_each(|log| log.log(record));
+    }
+
     /// Whether clients get an answer to what they have sent, and no more.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
@@ -127,6 +156,18 @@ impl Worker {
         } else {
             table.pick(&mut self.state.borrow_mut(), object, routes, self.clock.date())
         }
+    }
+
+    /// Where a request for an object would go now, and why; `None` if there is no table.
+    pub(crate) fn explain(&self, view: &View, object: &str) -> Option<Explanation> {
+        let routes = &*view.routes;
+        let table = routes.table.as_ref()?;
+        Some(if table.shares_state() {
+            let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+            table.explain(&state, object, routes, self.clock.date())
+        } else {
+            table.explain(&self.state.borrow(), object, routes, self.clock.date())
+        })
     }
 
     /// A request to `server` failed.
@@ -233,6 +274,7 @@ impl Worker {
             if now.since(swept) >= idle.min(SWEEP) {
                 swept = now;
                 view.pools.iter().for_each(|pool| pool.sweep(now, idle));
+                self.logs.borrow_mut().iter_mut().for_each(Sink::flush);
             }
         }
     }

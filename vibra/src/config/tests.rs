@@ -44,6 +44,36 @@ fn a_static_list_needs_no_more_than_addresses() {
 }
 
 #[test]
+fn the_access_log_lies_beside_the_configuration() {
+    let with = |log: &str| {
+        let text = format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\naccess_log = {log}\n{SERVERS}");
+        Config::parse(Path::new("/etc/vibra/vibra.toml"), &text).unwrap().dispatcher.unwrap().access_log.unwrap()
+    };
+    let log = with(r#"{ path = "access.log" }"#);
+    assert_eq!((log.target, log.format), (log::Target::File("/etc/vibra/access.log".into()), log::Format::Combined));
+    let log = with(r#"{ path = "-", format = "json" }"#);
+    assert_eq!((log.target, log.format), (log::Target::Stdout, log::Format::Json));
+    let wrong =
+        format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\naccess_log = {{ path = \"a\", format = \"jsn\" }}\n{SERVERS}");
+    refused(&wrong, "3:37", "unknown variant `jsn`", "did you mean `json`?");
+}
+
+#[test]
+fn traces_are_joined_where_the_file_says_so() {
+    let with = |trace: &str| format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\ntrace = {trace}\n{SERVERS}");
+    let trace = |text: &str| parse(&with(text)).unwrap().dispatcher.unwrap().trace.unwrap();
+    assert_eq!((trace("{}").sample, trace("{ sample = 0.5 }").sample), (0.0, 0.5));
+    refused(&with("{ sample = 1.5 }"), "3:20", "1.5 is no share", "0");
+    refused(&with(r#"{ collector = "https://127.0.0.1:4318" }"#), "3:23", "no URL of a collector", "http://HOST:PORT");
+    let local = r#"{ collector = "http://127.0.0.1:4318" }"#;
+    if cfg!(feature = "otel") {
+        assert_eq!(trace(local).collector.unwrap().host(), Some("127.0.0.1"));
+    } else {
+        refused(&with(local), "3:23", "without span export", "--features otel");
+    }
+}
+
+#[test]
 fn unknown_keys_are_refused_with_the_nearest_known_one() {
     refused("[dispatcher]\nlistn = \"127.0.0.1:80\"\n", "2:1", "unknown field `listn`", "did you mean `listen`?");
     refused("[dispacher]\n", "1:2", "unknown field `dispacher`", "did you mean `dispatcher`?");

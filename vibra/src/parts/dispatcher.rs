@@ -25,6 +25,8 @@ pub(crate) fn start(config: &config::Dispatcher, directory: Option<Arc<dyn Direc
         threads: config.threads,
         settings: config.settings.clone(),
         peers: config.peers.clone(),
+        access_log: config.access_log.clone(),
+        trace: config.trace.clone(),
         ..Config::new(config.listen, source)
     };
     proxy.health.active = Some(ActiveCheck { path: config.health_path.clone(), ..ActiveCheck::default() });

@@ -42,13 +42,20 @@ pub(crate) enum Name {
     ProxyAuthorization,
     ProxyConnection,
     Range,
+    Referer,
     Te,
+    TraceParent,
+    TraceState,
     TransferEncoding,
     Upgrade,
+    UserAgent,
     Via,
     XForwardedFor,
     XForwardedHost,
     XForwardedProto,
+    XRequestId,
+    XRequestStart,
+    XVibraExplain,
     /// Any other, listed in `Connection`.
     Listed,
     /// Any other.
@@ -67,15 +74,22 @@ impl Name {
             5 if is("range") => Name::Range,
             6 if is("expect") => Name::Expect,
             7 if is("upgrade") => Name::Upgrade,
+            7 if is("referer") => Name::Referer,
             8 if is("if-match") => Name::Conditional,
             8 if is("if-range") => Name::IfRange,
             9 if is("forwarded") => Name::Forwarded,
             10 if is("connection") => Name::Connection,
+            10 if is("tracestate") => Name::TraceState,
+            10 if is("user-agent") => Name::UserAgent,
             10 if is("keep-alive") => Name::KeepAlive,
+            11 if is("traceparent") => Name::TraceParent,
+            12 if is("x-request-id") => Name::XRequestId,
             13 if is("content-range") => Name::ContentRange,
             13 if is("if-none-match") => Name::Conditional,
             14 if is("content-length") => Name::ContentLength,
             15 if is("x-forwarded-for") => Name::XForwardedFor,
+            15 if is("x-request-start") => Name::XRequestStart,
+            15 if is("x-vibra-explain") => Name::XVibraExplain,
             16 if is("content-encoding") => Name::ContentEncoding,
             16 if is("proxy-connection") => Name::ProxyConnection,
             16 if is("x-forwarded-host") => Name::XForwardedHost,
@@ -88,6 +102,11 @@ impl Name {
             25 if is("proxy-authentication-info") => Name::ProxyAuthenticationInfo,
             _ => Name::Other,
         }
+    }
+
+    /// Whether `Connection` can make it concern one connection only.
+    fn can_be_listed(self) -> bool {
+        matches!(self, Name::Other | Name::Referer | Name::UserAgent)
     }
 
     /// Whether the field concerns one connection only, and so is not passed on (RFC 9110, section 7.6.1).
@@ -194,7 +213,7 @@ impl Fields {
     fn mark_listed(&mut self) {
         let listed: Vec<Vec<u8>> = self
             .members(Name::Connection)
-            .filter(|member| Name::of(member) == Name::Other)
+            .filter(|member| Name::of(member).can_be_listed())
             .filter(|m| !m.eq_ignore_ascii_case(b"close"))
             .map(<[u8]>::to_vec)
             .collect();
@@ -202,7 +221,7 @@ impl Fields {
             return;
         }
         let Fields { bytes, list, .. } = self;
-        for field in list.iter_mut().filter(|field| field.name == Name::Other) {
+        for field in list.iter_mut().filter(|field| field.name.can_be_listed()) {
             let name = &bytes[field.line as usize..field.colon as usize];
             if listed.iter().any(|listed| listed.eq_ignore_ascii_case(name)) {
                 field.name = Name::Listed;
@@ -322,6 +341,11 @@ impl RequestHead {
             length,
             upgrades,
         })
+    }
+
+    /// What is asked for, as servers get it.
+    pub(crate) fn target(&self) -> &[u8] {
+        &self.fields.bytes[self.target.clone()]
     }
 
     /// The path as servers get it, without its query; `*` where the whole server is meant.
