@@ -43,7 +43,8 @@ impl Dispatcher {
         folder.write(
             "vibra.toml",
             format!(
-                "[dispatcher]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nresponse_timeout = \"300ms\"\n\
+                "[dispatcher]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\
+                 [dispatcher.timeouts]\nresponse = \"300ms\"\n\
                  [[server]]\nname = \"a\"\naddress = \"{server}\"\n"
             ),
         );

@@ -1,10 +1,11 @@
 //! Starting and stopping.
 
 use crate::admin;
-use crate::config::{Config, Source, Timeouts};
+use crate::admission::Admission;
+use crate::config::{Config, Source};
 use crate::control::{self, Control};
 use crate::error::StartError;
-use crate::http1::head::MOST_FIELDS;
+use crate::limits::LONGEST;
 use crate::metrics::ClientTally;
 use crate::routes::Routes;
 use crate::status::Status;
@@ -24,8 +25,6 @@ use vibra_routing::PickState;
 const BACKLOG: i32 = 1024;
 /// How many threads a dispatcher may have.
 const MOST_THREADS: usize = 1024;
-/// The longest time that may be configured.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An HTTP load balancer. [`start`](Dispatcher::start) makes one.
 #[derive(Debug)]
@@ -35,6 +34,7 @@ pub enum Dispatcher {}
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
+    pub(crate) admission: Admission,
     pub(crate) routes: ArcSwap<Routes>,
     /// The memory of algorithms whose threads must share one (LARD): the only lock on the request path, and taken by
     /// these algorithms alone.
@@ -73,6 +73,7 @@ impl Dispatcher {
             Source::Directory { .. } => DirectoryLink::Connecting,
         };
         let shared = Arc::new(Shared {
+            admission: Admission::new(&config.limits),
             routes: ArcSwap::from_pointee(Routes::default()),
             state: Mutex::default(),
             alarm: Notify::new(),
@@ -159,30 +160,15 @@ impl Handle {
 
 fn check(config: &Config) -> Result<(), StartError> {
     let invalid = |what, hint| Err(StartError::Invalid { what, hint });
-    let (timeouts, health, limits) = (&config.timeouts, &config.health, &config.limits);
+    let health = &config.health;
     if config.listen.is_empty() {
         return invalid("listen", "name at least one address");
     }
     if !(1..=MOST_THREADS).contains(&config.threads) {
         return invalid("threads", "use 1 to 1024");
     }
-    if timeouts.tick < Duration::from_millis(1) {
-        return invalid("timeouts.tick", "use 1 ms or more");
-    }
-    let Timeouts { connect, response, stall, tunnel, header, client_idle, .. } = *timeouts;
-    let waits = [connect, response, stall, tunnel, header, client_idle];
-    if waits.into_iter().any(is_odd) || timeouts.server_idle > LONGEST {
-        return invalid("timeouts", "each must be more than 0 and at most a day");
-    }
-    if limits.buffer < 8192 {
-        return invalid("limits.buffer", "use 8192 bytes or more");
-    }
-    if [limits.connections, limits.attempts, limits.headers].contains(&0) {
-        return invalid("limits", "connections, attempts and headers must be 1 or more");
-    }
-    if limits.headers > MOST_FIELDS {
-        return invalid("limits.headers", "use at most 256");
-    }
+    config.timeouts.check()?;
+    config.limits.check()?;
     if health.passive.failures == 0 {
         return invalid("health.passive.failures", "use 1 or more");
     }

@@ -38,6 +38,7 @@
 
 mod account;
 mod admin;
+mod admission;
 mod body;
 mod buffer;
 mod check;
@@ -55,6 +56,7 @@ mod front;
 mod health;
 mod http1;
 mod io;
+mod limits;
 mod link;
 mod metrics;
 mod peer;
@@ -66,13 +68,15 @@ mod routes;
 mod server;
 mod status;
 mod trust;
+mod turns;
 mod via;
 mod worker;
 
-pub use config::{ActiveCheck, Config, Health, Limits, PassiveCheck, Source, StaticServer, Timeouts};
+pub use config::{ActiveCheck, Config, Health, PassiveCheck, Source, StaticServer};
 pub use dispatcher::{Dispatcher, Handle};
 pub use error::StartError;
 pub use forwarded::Forwarding;
+pub use limits::{Limits, RateLimit, Timeouts};
 pub use peers::Peers;
 pub use proxy_protocol::ProxyVersion;
 pub use status::{DirectoryStatus, ServerStatus, Status};

@@ -9,6 +9,7 @@ use crate::{
 use anyhow::{anyhow, bail};
 use std::collections::BTreeSet;
 use vibra_proxy::Peers;
+use vibra_proxy::{Limits, Timeouts};
 use vibra_routing::Settings;
 
 /// Runs until it is asked to end.
@@ -59,9 +60,8 @@ fn from_arguments(args: &cli::Dispatcher) -> anyhow::Result<config::Dispatcher> 
         source: Source::Static(servers),
         health_path: None,
         peers: Peers::default(),
-        connect_timeout: None,
-        response_timeout: None,
-        idle_timeout: None,
+        limits: Limits::default(),
+        timeouts: Timeouts::default(),
     })
 }
 

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 use vibra_model::{Customer, CustomerId, HostSpec, Resource, Role, VmId, VmSpec};
-use vibra_proxy::{Peers, ProxyVersion};
+use vibra_proxy::{Limits, Peers, ProxyVersion, Timeouts};
 use vibra_routing::Settings;
 
 /// A configuration that was found to make sense.
@@ -41,9 +41,8 @@ pub(crate) struct Dispatcher {
     pub(crate) source: Source,
     pub(crate) health_path: Option<String>,
     pub(crate) peers: Peers,
-    pub(crate) connect_timeout: Option<Duration>,
-    pub(crate) response_timeout: Option<Duration>,
-    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
 }
 
 /// Where the dispatcher's servers come from.

@@ -117,12 +117,23 @@ pub(crate) fn trailers(fields: &Fields, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes a response of the dispatcher's own: its head and its text.
-pub(crate) fn own(status: http::StatusCode, text: &str, bodiless: bool, after: After, date: &[u8], out: &mut Vec<u8>) {
+/// Writes a response of the dispatcher's own: its head and its text. `retry_after` is in seconds.
+pub(crate) fn own(
+    status: http::StatusCode,
+    text: &str,
+    retry_after: Option<u32>,
+    bodiless: bool,
+    after: After,
+    date: &[u8],
+    out: &mut Vec<u8>,
+) {
     status_line(status.as_str(), status.canonical_reason().unwrap_or_default().as_bytes(), out);
     field("date", date, out);
     field("content-type", b"text/plain; charset=utf-8", out);
     field("content-length", text.len().to_string().as_bytes(), out);
+    if let Some(seconds) = retry_after {
+        field("retry-after", seconds.to_string().as_bytes(), out);
+    }
     connection(after, out);
     out.extend_from_slice(b"\r\n");
     if !bodiless {
