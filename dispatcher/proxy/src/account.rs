@@ -17,9 +17,8 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Counts a request that is going to be tried at the server of `pool`.
+    /// Counts a request that is going to be tried at the server of `pool`, and has entered there.
     pub(crate) fn open(pool: Rc<Pool>, client: Rc<Client>) -> Self {
-        pool.server.enter();
         pool.tally.picks.add(1);
         Account { pool, client, ended: false }
     }
@@ -77,7 +76,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.pool.server.leave();
+        self.pool.server.gate.leave();
         if !self.ended {
             self.failed(Failure::Client);
         }

@@ -15,6 +15,11 @@ impl Tick {
     pub(crate) fn since(self, earlier: Tick) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+
+    /// The whole seconds since the worker started.
+    pub(crate) fn seconds(self) -> u64 {
+        self.0 / 1000
+    }
 }
 
 /// Time as of the last [`Clock::advance`]: exact enough for time-outs, and free to read.

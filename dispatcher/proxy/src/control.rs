@@ -1,6 +1,7 @@
 //! The control thread: it hears of the cluster and of the servers' health, and swaps in a new routing snapshot when
 //! either changes.
 
+use crate::admission::gate;
 use crate::check;
 use crate::config::{Config, Source};
 use crate::dispatcher::{Shared, Stop};
@@ -46,8 +47,8 @@ struct Spec {
 
 impl Spec {
     /// What threads share about it, once its address is known.
-    fn server(&self, address: Option<SocketAddr>) -> Arc<Server> {
-        Arc::new(Server::new(self.name.clone(), self.endpoint.clone(), address, self.send_proxy))
+    fn server(&self, address: Option<SocketAddr>, size: gate::Size) -> Arc<Server> {
+        Arc::new(Server::new(self.name.clone(), self.endpoint.clone(), address, self.send_proxy, size))
     }
 }
 
@@ -70,9 +71,9 @@ impl Drop for Attendant {
 }
 
 impl Member {
-    fn new(spec: Spec) -> Self {
+    fn new(spec: Spec, size: gate::Size) -> Self {
         let address = spec.endpoint.parse().ok();
-        let server = spec.server(address);
+        let server = spec.server(address, size);
         Member { spec, server, monitor: Monitor::default(), attendant: None }
     }
 
@@ -84,6 +85,8 @@ impl Member {
 
 /// The control thread's state.
 pub(crate) struct Control {
+    /// What each server takes at once.
+    size: gate::Size,
     revision: Revision,
     members: Vec<Member>,
     /// The time that the current routes were made for.
@@ -110,9 +113,11 @@ impl Control {
             }
             Table::build(&cluster(Revision(0), &specs), &config.settings)?;
         }
+        let size = gate::Size { most: config.limits.requests_per_server, room: config.limits.queue_per_server };
         Ok(Control {
+            size,
             revision: Revision(0),
-            members: specs.into_iter().map(Member::new).collect(),
+            members: specs.into_iter().map(|spec| Member::new(spec, size)).collect(),
             published: Instant::now(),
         })
     }
@@ -133,7 +138,7 @@ impl Control {
         let mut known: HashMap<VmId, Member> = known.collect();
         let mut member = |spec: Spec| match known.remove(&spec.name) {
             Some(old) if old.spec.endpoint == spec.endpoint => Member { spec, ..old },
-            _ => Member::new(spec),
+            _ => Member::new(spec, self.size),
         };
         self.members = specs.into_iter().map(&mut member).collect();
         true
@@ -188,7 +193,7 @@ impl Control {
                 before != after
             }
             News::Resolved(_, address) => {
-                member.server = member.spec.server(Some(address));
+                member.server = member.spec.server(Some(address), self.size);
                 member.attendant = None;
                 true
             }

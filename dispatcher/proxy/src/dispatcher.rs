@@ -1,10 +1,11 @@
 //! Starting and stopping.
 
 use crate::admin;
-use crate::config::{AccessLog, Config, Source, Timeouts};
+use crate::admission::Admission;
+use crate::config::{AccessLog, Config, Source};
 use crate::control::{self, Control};
 use crate::error::StartError;
-use crate::http1::head::MOST_FIELDS;
+use crate::limits::LONGEST;
 use crate::log::{Log, Lost, Target};
 use crate::metrics::ClientTally;
 use crate::routes::Routes;
@@ -27,8 +28,6 @@ const BACKLOG: i32 = 1024;
 const MOST_THREADS: usize = 1024;
 /// How long the last lines of a log may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(5);
-/// The longest time that may be configured.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An HTTP load balancer. [`start`](Dispatcher::start) makes one.
 #[derive(Debug)]
@@ -38,6 +37,7 @@ pub enum Dispatcher {}
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
+    pub(crate) admission: Admission,
     pub(crate) routes: ArcSwap<Routes>,
     /// The memory of algorithms whose threads must share one (LARD): the only lock on the request path, and taken by
     /// these algorithms alone.
@@ -79,6 +79,7 @@ impl Dispatcher {
             Source::Directory { .. } => DirectoryLink::Connecting,
         };
         let shared = Arc::new(Shared {
+            admission: Admission::new(&config.limits),
             routes: ArcSwap::from_pointee(Routes::default()),
             state: Mutex::default(),
             alarm: Notify::new(),
@@ -207,7 +208,7 @@ impl Handle {
 
 fn check(config: &Config) -> Result<(), StartError> {
     let invalid = |what, hint| Err(StartError::Invalid { what, hint });
-    let (timeouts, health, limits) = (&config.timeouts, &config.health, &config.limits);
+    let health = &config.health;
     if config.listen.is_empty() {
         return invalid("listen", "name at least one address");
     }
@@ -217,23 +218,8 @@ fn check(config: &Config) -> Result<(), StartError> {
     if config.trace.as_ref().is_some_and(|trace| !(0.0..=1.0).contains(&trace.sample)) {
         return invalid("trace.sample", "use 0 to 1");
     }
-    if timeouts.tick < Duration::from_millis(1) {
-        return invalid("timeouts.tick", "use 1 ms or more");
-    }
-    let Timeouts { connect, response, stall, tunnel, header, client_idle, .. } = *timeouts;
-    let waits = [connect, response, stall, tunnel, header, client_idle];
-    if waits.into_iter().any(is_odd) || timeouts.server_idle > LONGEST {
-        return invalid("timeouts", "each must be more than 0 and at most a day");
-    }
-    if limits.buffer < 8192 {
-        return invalid("limits.buffer", "use 8192 bytes or more");
-    }
-    if [limits.connections, limits.attempts, limits.headers].contains(&0) {
-        return invalid("limits", "connections, attempts and headers must be 1 or more");
-    }
-    if limits.headers > MOST_FIELDS {
-        return invalid("limits.headers", "use at most 256");
-    }
+    config.timeouts.check()?;
+    config.limits.check()?;
     if health.passive.failures == 0 {
         return invalid("health.passive.failures", "use 1 or more");
     }

@@ -22,13 +22,13 @@ use crate::body::{BodyError, Broken, Side, Transfer};
 use crate::client::Client;
 use crate::forwarded::Hop;
 use crate::front::Front;
-use crate::http1::head::Name;
 use crate::http1::rewrite::{self, Onward};
 use crate::http1::{Length, RequestHead, ResponseHead};
 use crate::journal::Journal;
 use crate::link::{Link, NoResponse};
 use crate::metrics::{Failure, Refusal};
 use crate::resume::{Representation, Rest};
+use crate::turns::Turns;
 use http::StatusCode;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -51,9 +51,13 @@ pub(crate) enum End {
 pub(crate) async fn run(client: &Rc<Client>, front: &mut impl Front, head: &RequestHead) -> End {
     let mut journal = Journal::begin(client, Some(head), front.began());
     client.awaits_response();
-    let is_loop = client.worker().peers().via.is_among(head.fields.all(Name::Via));
-    let carried = if is_loop { Err(Refusal::Loop) } else { relay(client, front, head, &mut journal).await };
-    match carried {
+    let mut memory = client.worker().wire().memory.hold();
+    memory.resize(head.fields.size());
+    let end = match client.worker().permit(client, head) {
+        Ok(()) => relay(client, front, head, &mut journal).await,
+        Err(refusal) => Err(refusal),
+    };
+    match end {
         Ok(end) => end,
         Err(refusal) => answer(client, front, refusal, &mut journal).await,
     }
@@ -104,14 +108,13 @@ async fn relay(
 ) -> Result<End, Refusal> {
     let worker = client.worker();
     let view = worker.view();
-    let mut refusal = Refusal::NoServer;
     journal.explain(&view);
     let mut carried = Carried { client, front, head, journal, upload: Transfer::default(), upload_over: false };
-    let candidates = worker.pick(&view, head.path()).into_iter().take(worker.limits().attempts);
-    let mut accounts = candidates.map(|server| Account::open(view.pools[server].clone(), client.clone()));
-    while let Some(mut account) = accounts.next() {
+    let mut turns = Turns::new(client, &view, head.path());
+    let mut turn = Some(turns.first().await?);
+    while let Some(mut account) = turn {
         match carried.attempt(&mut account, None).await {
-            Ok((response, link)) => return Ok(carried.deliver(response, link, account, accounts).await),
+            Ok((response, link)) => return Ok(carried.deliver(response, link, account, turns).await),
             Err(Attempt::Elsewhere(failure)) => carried.passes_over(&mut account, failure),
             Err(Attempt::Over(failure, refusal)) => {
                 account.failed(failure);
@@ -119,9 +122,9 @@ async fn relay(
                 return Err(refusal);
             }
         }
-        refusal = Refusal::BadGateway;
+        turn = turns.next();
     }
-    Err(refusal)
+    Err(Refusal::BadGateway)
 }
 
 /// Why an attempt at one server came to nothing.
@@ -137,6 +140,8 @@ enum NoAnswer {
     Server(NoResponse),
     /// The request's body does not go on.
     Body,
+    /// The request's body is longer than is taken.
+    BodyTooLong,
     /// Nothing moved for too long, for want of this.
     Overdue(Awaited),
 }
@@ -212,6 +217,9 @@ impl<F: Front> Carried<'_, '_, F> {
         poll_fn(|cx| {
             loop {
                 let uploading = self.poll_upload(cx, link).map_err(|_| NoAnswer::Body)?;
+                if self.is_body_too_long() {
+                    return Poll::Ready(Err(NoAnswer::BodyTooLong));
+                }
                 // An interim response must not wait for the final one. Whether it can be sent shows with that.
                 let _ = self.front.poll_flush(cx);
                 let client = self.client;
@@ -219,7 +227,8 @@ impl<F: Front> Carried<'_, '_, F> {
                     if !client.is_overdue() {
                         return Poll::Pending;
                     }
-                    let waits_for_client = uploading.is_pending() && self.upload.waits_for() == Some(Side::Source);
+                    let waits_for_client =
+                        client.is_slow() || uploading.is_pending() && self.upload.waits_for() == Some(Side::Source);
                     let awaited = if waits_for_client { Awaited::Client } else { Awaited::Server };
                     return Poll::Ready(Err(NoAnswer::Overdue(awaited)));
                 };
@@ -247,12 +256,19 @@ impl<F: Front> Carried<'_, '_, F> {
             return Poll::Ready(Ok(()));
         }
         let client = self.client;
-        let result = ready!(self.upload.poll(cx, self.front, &mut link.conn, || client.moved()));
+        let polled = self.upload.poll(cx, self.front, &mut link.conn, || client.moved());
+        client.upload.report(self.upload.bytes, self.upload.waits_for() == Some(Side::Source));
+        let result = ready!(polled);
         self.upload_over = true;
         match result {
             Err(Broken::Source(error)) => Poll::Ready(Err(error)),
             Ok(()) | Err(Broken::Sink) => Poll::Ready(Ok(())),
         }
+    }
+
+    /// Whether more of the request's body came than is taken; of what has chunks that shows only so.
+    fn is_body_too_long(&self) -> bool {
+        self.client.worker().limits().body.is_some_and(|most| self.upload.bytes > most)
     }
 
     /// Hands the response on to the client. Where it breaks off, `others` may have the rest.
@@ -261,7 +277,7 @@ impl<F: Front> Carried<'_, '_, F> {
         response: ResponseHead,
         mut link: Box<Link>,
         mut account: Account,
-        mut others: impl Iterator<Item = Account>,
+        mut others: Turns<'_>,
     ) -> End {
         account.responded(response.status);
         account.pool().tally.first_byte.record(self.journal.responds(response.status));
@@ -303,11 +319,7 @@ impl<F: Front> Carried<'_, '_, F> {
     }
 
     /// Finds the rest of a representation at another server.
-    async fn resume(
-        &mut self,
-        rest: Rest<'_>,
-        others: &mut impl Iterator<Item = Account>,
-    ) -> Option<(Box<Link>, Account)> {
+    async fn resume(&mut self, rest: Rest<'_>, others: &mut Turns<'_>) -> Option<(Box<Link>, Account)> {
         for mut account in others {
             match self.attempt(&mut account, Some(rest)).await {
                 Ok((response, link)) if rest.is_in(&response) => {
@@ -335,12 +347,18 @@ impl<F: Front> Carried<'_, '_, F> {
         if let Poll::Ready(Err(_)) = self.poll_upload(cx, link) {
             return Poll::Ready(Err(Failure::Client));
         }
+        if self.is_body_too_long() {
+            return Poll::Ready(Err(Failure::Client));
+        }
         let client = self.client;
-        match download.poll(cx, &mut link.conn, self.front, || client.moved()) {
+        let polled = download.poll(cx, &mut link.conn, self.front, || client.moved());
+        client.download.report(download.bytes, download.waits_for() == Some(Side::Sink));
+        match polled {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Ready(Err(Broken::Source(_))) => Poll::Ready(Err(Failure::Broken)),
             Poll::Ready(Err(Broken::Sink)) => Poll::Ready(Err(Failure::Client)),
             Poll::Pending if !client.is_overdue() => Poll::Pending,
+            Poll::Pending if client.is_slow() => Poll::Ready(Err(Failure::Client)),
             Poll::Pending if download.waits_for() == Some(Side::Source) => Poll::Ready(Err(Failure::Broken)),
             Poll::Pending => Poll::Ready(Err(Failure::Client)),
         }
@@ -415,6 +433,7 @@ fn give_up(error: &NoAnswer) -> Attempt {
         NoAnswer::Server(NoResponse::Closed) => (Failure::Closed, Refusal::BadGateway),
         NoAnswer::Server(NoResponse::Garbage) => (Failure::Garbage, Refusal::BadGateway),
         NoAnswer::Body => (Failure::Client, Refusal::BadRequest),
+        NoAnswer::BodyTooLong => (Failure::Client, Refusal::BodyTooLong),
         NoAnswer::Overdue(Awaited::Client) => (Failure::Client, Refusal::Late),
         NoAnswer::Overdue(Awaited::Server) => (Failure::TimedOut, Refusal::TimedOut),
     };

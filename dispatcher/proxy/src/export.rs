@@ -1,7 +1,7 @@
 //! The counters as Prometheus reads them. There is a label for servers and none for URLs: their number has a bound.
 
 use crate::dispatcher::Shared;
-use crate::metrics::{BOUNDS, CLASSES, Counter, Failure, Histogram, Refusal, Tally};
+use crate::metrics::{BOUNDS, CLASSES, Counter, Failure, Histogram, Refusal, Tally, Wait};
 use crate::peer::NoHeader;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -26,6 +26,7 @@ pub(crate) fn render(shared: Arc<Shared>) -> Result<String, fmt::Error> {
 struct Series {
     labels: [(&'static str, String); 2],
     active: u32,
+    waiting: u64,
     used: bool,
     tallies: Vec<Arc<Tally>>,
 }
@@ -39,6 +40,7 @@ impl Series {
             .map(|(server, routed)| Series {
                 labels: [("server", server.name.to_string()), ("algorithm", algorithm.clone())],
                 active: server.active(),
+                waiting: server.gate.waiting() as u64,
                 used: routed.state.serves(),
                 tallies: server.tallies(),
             })
@@ -74,6 +76,11 @@ fn encode_servers(encoder: &mut DescriptorEncoder<'_>, series: &[Series]) -> fmt
     for server in series {
         active.encode_family(&server.labels)?.encode_gauge(&server.active)?;
     }
+    let help = "Requests that wait for a place there";
+    let mut waiting = encoder.encode_descriptor("waiting", help, None, MetricType::Gauge)?;
+    for server in series {
+        waiting.encode_family(&server.labels)?.encode_gauge(&server.waiting)?;
+    }
     let mut used = encoder.encode_descriptor("used", "Whether requests are sent there", None, MetricType::Gauge)?;
     for server in series {
         used.encode_family(&server.labels)?.encode_gauge(&u32::from(server.used))?;
@@ -91,6 +98,11 @@ fn encode_requests(encoder: &mut DescriptorEncoder<'_>, series: &[Series]) -> fm
     let mut retries = encoder.encode_descriptor("retries", help, None, MetricType::Counter)?;
     for server in series {
         count(&mut retries.encode_family(&server.labels)?, server.sum(|tally| &tally.retries))?;
+    }
+    let help = "Requests that found no place there";
+    let mut full = encoder.encode_descriptor("full", help, None, MetricType::Counter)?;
+    for server in series {
+        count(&mut full.encode_family(&server.labels)?, server.sum(|tally| &tally.full))?;
     }
     let mut connects = encoder.encode_descriptor("connects", "Connections made", None, MetricType::Counter)?;
     for server in series {
@@ -149,7 +161,7 @@ fn encode_clients(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::
     let help = "Requests that the dispatcher answered itself";
     let mut refused = encoder.encode_descriptor("refused", help, None, MetricType::Counter)?;
     for refusal in Refusal::ALL {
-        let labels = [("status", refusal.status().as_str().to_owned())];
+        let labels = [("status", refusal.status().as_str().to_owned()), ("reason", refusal.name().to_owned())];
         let number = sum(&|thread| shared.clients[thread].refused[refusal as usize].get());
         count(&mut refused.encode_family(&labels)?, number)?;
     }
@@ -158,7 +170,33 @@ fn encode_clients(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::
     for (name, lines) in &shared.lost {
         count(&mut lost.encode_family(&[("log", *name)])?, lines.lines())?;
     }
-    Ok(())
+    encode_limits(encoder, shared, sum)
+}
+
+fn encode_limits(
+    encoder: &mut DescriptorEncoder<'_>,
+    shared: &Shared,
+    sum: impl Fn(&dyn Fn(usize) -> u64) -> u64,
+) -> fmt::Result {
+    let tally = |thread: usize| &shared.clients[thread];
+    let help = "Client connections that had to wait for a place";
+    let mut delayed = encoder.encode_descriptor("delayed_connections", help, None, MetricType::Counter)?;
+    count(&mut delayed, sum(&|thread| tally(thread).delayed.get()))?;
+    let help = "Client connections that were closed at once, since their address has too many";
+    let mut crowded = encoder.encode_descriptor("crowded_connections", help, None, MetricType::Counter)?;
+    count(&mut crowded, sum(&|thread| tally(thread).crowded.get()))?;
+    let help = "Waits of client connections that were long enough";
+    let mut timeouts = encoder.encode_descriptor("timeouts", help, None, MetricType::Counter)?;
+    for wait in Wait::ALL {
+        let number = sum(&|thread| tally(thread).timeouts[wait as usize].get());
+        count(&mut timeouts.encode_family(&[("wait", wait.name())])?, number)?;
+    }
+    let help = "Requests that did not go to another server, since too many had";
+    let mut unretried = encoder.encode_descriptor("unretried", help, None, MetricType::Counter)?;
+    count(&mut unretried, sum(&|thread| tally(thread).unretried.get()))?;
+    let help = "Memory that messages under way hold, and that threads have at hand";
+    let mut memory = encoder.encode_descriptor("memory", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+    memory.encode_gauge(&(shared.admission.memory.used() as u64))
 }
 
 fn count(encoder: &mut MetricEncoder<'_>, value: u64) -> fmt::Result {

@@ -120,6 +120,7 @@ impl Http1 {
             Ok(Ok(head)) => Poll::Ready(Ok(head)),
             Ok(Err(Bad::Malformed)) | Err(HeadError::Malformed) => refused(Refusal::BadRequest),
             Ok(Err(Bad::Version)) => refused(Refusal::Version),
+            Ok(Err(Bad::TargetTooLong)) => refused(Refusal::UriTooLong),
             Ok(Err(Bad::Unsupported)) => refused(Refusal::Unsupported),
             Ok(Err(Bad::TooManyFields)) | Err(HeadError::TooLong) => refused(Refusal::TooLong),
             Err(HeadError::Ended | HeadError::Broken) => Poll::Ready(Err(NoRequest::Gone)),
@@ -202,7 +203,8 @@ impl Front for Http1 {
     fn refuse(&mut self, refusal: Refusal, last: bool, own: &Own<'_>) {
         let (bodiless, after) = (self.request.to_head, self.after(last));
         let date = self.client.worker().clock().http_date();
-        rewrite::own(refusal.status(), refusal.text(), bodiless, after, &date, own, self.conn.stage(false));
+        let (status, text, retry_after) = (refusal.status(), refusal.text(), refusal.retry_after());
+        rewrite::own(status, text, retry_after, bodiless, after, &date, own, self.conn.stage(false));
     }
 
     fn switch(&mut self, head: &ResponseHead) {

@@ -38,6 +38,7 @@
 
 mod account;
 mod admin;
+mod admission;
 mod body;
 mod buffer;
 mod check;
@@ -57,6 +58,7 @@ mod http1;
 mod ids;
 mod io;
 mod journal;
+mod limits;
 mod link;
 pub mod log;
 mod metrics;
@@ -70,15 +72,15 @@ mod server;
 mod status;
 mod trace;
 mod trust;
+mod turns;
 mod via;
 mod worker;
 
-pub use config::{
-    AccessLog, ActiveCheck, Config, Health, Limits, PassiveCheck, Source, StaticServer, Timeouts, Tracing,
-};
+pub use config::{AccessLog, ActiveCheck, Config, Health, PassiveCheck, Source, StaticServer, Tracing};
 pub use dispatcher::{Dispatcher, Handle};
 pub use error::StartError;
 pub use forwarded::Forwarding;
+pub use limits::{Limits, RateLimit, Timeouts};
 pub use peers::Peers;
 pub use proxy_protocol::ProxyVersion;
 pub use status::{DirectoryStatus, ServerStatus, Status};

@@ -1,7 +1,7 @@
 //! A worker's unused connections to one server.
 
 use crate::clock::Tick;
-use crate::config::Limits;
+use crate::limits::Limits;
 use crate::link::Link;
 use crate::metrics::Tally;
 use crate::server::Server;

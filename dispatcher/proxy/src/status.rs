@@ -63,6 +63,8 @@ pub struct ServerStatus {
     pub used: bool,
     /// Requests that are not complete.
     pub active: u32,
+    /// Requests that wait for a place there.
+    pub waiting: usize,
     /// Requests that were sent there, or tried to.
     pub picks: u64,
     /// Connections made.
@@ -115,6 +117,7 @@ impl ServerStatus {
             healthy: verdict.healthy,
             used: routed.state.serves(),
             active: server.active(),
+            waiting: server.gate.waiting(),
             picks: sum(&|tally| &tally.picks),
             connects: sum(&|tally| &tally.connects),
             responses: CLASSES.iter().enumerate().map(|(i, &name)| (name, sum(&|tally| &tally.responses[i]))).collect(),

@@ -1,15 +1,21 @@
 //! One thread of the data path: its listeners, its clients, its connections to servers.
 
+use crate::admission::connections;
+use crate::admission::memory::Purse;
+use crate::admission::pace::Least;
+use crate::admission::rate::Key;
+use crate::admission::retries::RetryBudget;
 use crate::buffer::Buffers;
-use crate::client::Client;
+use crate::client::{Allowed, Client};
 use crate::clock::Clock;
-use crate::config::{Limits, Timeouts};
 use crate::conn::Wire;
 use crate::dispatcher::{Shared, Stop};
-use crate::http1::head::Rules;
+use crate::http1::head::{Name, Rules};
+use crate::http1::{Length, RequestHead};
 use crate::ids::Ids;
+use crate::limits::{Limits, Timeouts};
 use crate::log::{Record, Sink};
-use crate::metrics::ClientTally;
+use crate::metrics::{ClientTally, Refusal};
 use crate::peer::{self, Peer};
 use crate::peers::Peers;
 use crate::pool::Pool;
@@ -18,10 +24,11 @@ use crate::routes::Routes;
 use crate::server::Server;
 use crate::trace::Sampling;
 use std::cell::{Cell, RefCell, RefMut};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError};
-use std::{collections::HashMap, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{collections::HashMap, io, rc::Rc, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use vibra_routing::{Candidates, Explanation, PickState};
@@ -47,6 +54,7 @@ pub(crate) struct Worker {
     ids: RefCell<Ids>,
     sampling: Option<Sampling>,
     logs: RefCell<Vec<Sink>>,
+    retries: RefCell<RetryBudget>,
 }
 
 /// The routing snapshot as one thread sees it: with its own pools, at the servers' indexes.
@@ -78,10 +86,11 @@ impl Worker {
             clients: RefCell::default(),
             left: Notify::new(),
             draining: Cell::new(false),
-            wire: Rc::new(wire(&shared.config.limits)),
+            wire: Rc::new(wire(&shared)),
             ids: RefCell::new(Ids::new()),
             sampling: shared.config.trace.as_ref().map(|trace| Sampling::new(trace.sample)),
             logs: RefCell::new(logs),
+            retries: RefCell::new(RetryBudget::new(&shared.config.limits)),
             shared,
         }
     }
@@ -170,6 +179,55 @@ impl Worker {
         })
     }
 
+    /// Whether a request may go on to a server.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn permit(&self, client: &Client, head: &RequestHead) -> Result<(), Refusal> {
+        let limits = self.limits();
+        if self.peers().via.is_among(head.fields.all(Name::Via)) {
+            return Err(Refusal::Loop);
+        }
+        if let (Some(rate), Some(limit)) = (&self.shared.admission.rate, &limits.rate) {
+            let value = limit.header.as_ref().and_then(|name| head.fields.find(name));
+            if !rate.allows(value.map_or_else(|| self.origin(client, head).into(), Key::Value)) {
+                return Err(Refusal::TooMany);
+            }
+        }
+        if let (Some(most), Length::Exact(length)) = (limits.body, head.length)
+            && length > most
+        {
+            return Err(Refusal::BodyTooLong);
+        }
+        // One buffer for each direction.
+        if !self.wire.memory.has_room(2 * limits.buffer) {
+            return Err(Refusal::Memory);
+        }
+        self.retries.borrow_mut().request(self.clock.now().seconds());
+        Ok(())
+    }
+
+    /// The address that a request came from, as far as those who say so are believed: the last one on the way that is
+    /// not trusted itself.
+    fn origin(&self, client: &Client, head: &RequestHead) -> IpAddr {
+        let Peer { ends, trusted, .. } = client.peer();
+        if !trusted {
+            return ends.source.ip();
+        }
+        let hops = head.fields.members(Name::XForwardedFor);
+        let hops = hops.filter_map(|hop| std::str::from_utf8(hop).ok()?.parse().ok());
+        hops.filter(|&hop| !self.peers().trusted.covers(hop)).last().unwrap_or(ends.source.ip())
+    }
+
+    /// Whether a request that failed at one server may go to another.
+    pub(crate) fn may_retry(&self) -> bool {
+        let may = self.retries.borrow_mut().retry(self.clock.now().seconds());
+        if !may {
+            self.tally.unretried.add(1);
+        }
+        may
+    }
+
     /// A request to `server` failed.
     pub(crate) fn failed(&self, server: &Server) {
         if server.failed() >= self.shared.config.health.passive.failures {
@@ -208,11 +266,8 @@ impl Worker {
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {
         loop {
-            while self.clients.borrow().len() >= self.limits().connections {
-                self.left.notified().await;
-            }
             match listener.accept().await {
-                Ok((stream, source)) => self.receive(stream, source),
+                Ok((stream, source)) => self.receive(stream, source).await,
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections; going on in {ACCEPT_PAUSE:?}");
@@ -222,20 +277,26 @@ impl Worker {
         }
     }
 
-    /// Finds out who is at the other end of a connection, and serves it.
-    fn receive(self: &Rc<Self>, mut stream: TcpStream, source: SocketAddr) {
+    /// Finds out who is at the other end of a connection, and serves it, as soon as there is a place for it; until then
+    /// no more are accepted.
+    async fn receive(self: &Rc<Self>, mut stream: TcpStream, source: SocketAddr) {
+        let places = &self.shared.admission.places;
+        if places.is_full() {
+            self.tally.delayed.add(1);
+        }
+        let place = places.take().await;
         // Fails only where the client has gone already.
         let _ = stream.set_nodelay(true);
         let Ok(destination) = stream.local_addr() else { return };
         let own = Ends { source, destination };
         if !self.peers().demand_header {
-            return self.admit(stream, Peer::new(own, &self.peers().trusted));
+            return self.admit(stream, Peer::new(own, &self.peers().trusted), place);
         }
         let worker = self.clone();
         spawn_local(async move {
             let trust = &worker.peers().trusted;
             match peer::announced(&mut stream, own, trust, worker.timeouts().header).await {
-                Ok(ends) => worker.admit(stream, Peer::new(ends, trust)),
+                Ok(ends) => worker.admit(stream, Peer::new(ends, trust), place),
                 Err(error) => {
                     tracing::debug!(peer = %source, "a connection is closed: {error}");
                     worker.tally.headless[error.kind()].add(1);
@@ -244,10 +305,17 @@ impl Worker {
         });
     }
 
-    /// Serves a connection in a task of its own.
-    fn admit(self: &Rc<Self>, stream: TcpStream, peer: Peer) {
+    /// Serves a connection in a task of its own, unless there are too many of its address.
+    fn admit(self: &Rc<Self>, stream: TcpStream, peer: Peer, place: OwnedSemaphorePermit) {
+        let address = self.shared.admission.addresses.admit(peer.ends.source.ip());
+        // Who is trusted speaks for many.
+        if address.is_none() && !peer.trusted {
+            self.tally.crowded.add(1);
+            return;
+        }
         let client = Rc::new(Client::new(self.clone(), peer));
-        let seat = Seat { worker: self.clone(), number: self.tally.opened.get() };
+        let number = self.tally.opened.get();
+        let seat = Seat { worker: self.clone(), number, _place: place, _address: address };
         self.tally.opened.add(1);
         self.clients.borrow_mut().insert(seat.number, client.clone());
         spawn_local(async move {
@@ -260,35 +328,50 @@ impl Worker {
     async fn keep_time(self: Rc<Self>) {
         let mut ticks = interval(self.timeouts().tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let idle = self.timeouts().server_idle;
+        let server_idle = self.timeouts().server_idle;
+        let limits = self.limits();
+        let least = |rate| Least { rate, grace: self.timeouts().slow };
+        let (upload, download) = (least(limits.upload_rate), least(limits.download_rate));
         let mut swept = self.clock.now();
         loop {
+            let before = self.clock.now();
             ticks.tick().await;
             self.clock.advance();
+            let elapsed = self.clock.now().since(before);
+            let idle = self.shared.admission.places.patience(self.timeouts().client_idle);
+            let allowed = Allowed { idle, timeouts: self.timeouts(), upload, download, elapsed };
             for client in self.clients.borrow().values() {
-                client.check(self.timeouts());
+                client.check(&allowed);
             }
             // Lets go of the pools of servers that have left, even where no request comes.
             let view = self.view();
             let now = self.clock.now();
-            if now.since(swept) >= idle.min(SWEEP) {
+            if now.since(swept) >= server_idle.min(SWEEP) {
                 swept = now;
-                view.pools.iter().for_each(|pool| pool.sweep(now, idle));
+                view.pools.iter().for_each(|pool| pool.sweep(now, server_idle));
                 self.logs.borrow_mut().iter_mut().for_each(Sink::flush);
             }
         }
     }
 }
 
-fn wire(limits: &Limits) -> Wire {
-    let rules = Rules { fields: limits.headers, coding_overrules_length: limits.coding_overrules_length };
-    Wire { buffers: Buffers::new(limits.buffer), rules }
+fn wire(shared: &Shared) -> Wire {
+    let limits = &shared.config.limits;
+    let rules = Rules {
+        fields: limits.headers,
+        line: limits.request_line,
+        target: limits.uri,
+        coding_overrules_length: limits.coding_overrules_length,
+    };
+    Wire { buffers: Buffers::new(limits.buffer), rules, memory: Purse::new(shared.admission.memory.clone()) }
 }
 
 /// A client's place among the clients of a thread.
 struct Seat {
     worker: Rc<Worker>,
     number: u64,
+    _place: OwnedSemaphorePermit,
+    _address: Option<connections::Seat>,
 }
 
 impl Drop for Seat {

@@ -123,8 +123,8 @@ fn refusals_are_logged_with_their_reason() {
     assert!(client.is_ended());
     let lines = logged.objects(dispatcher);
     let told = |i: usize| ["status", "end", "reason", "method"].map(|key| lines[i][key].to_string());
-    assert_eq!(told(0), ["502", r#""refused""#, r#""bad-gateway""#, r#""GET""#]);
-    assert_eq!(told(1), ["400", r#""refused""#, r#""bad-request""#, "null"]);
+    assert_eq!(told(0), ["502", r#""refused""#, r#""server""#, r#""GET""#]);
+    assert_eq!(told(1), ["400", r#""refused""#, r#""malformed""#, "null"]);
     assert_eq!(lines.len(), 2);
 }
 

@@ -9,6 +9,7 @@ use crate::{
 use anyhow::{anyhow, bail};
 use std::{collections::BTreeSet, path::Path};
 use vibra_proxy::Peers;
+use vibra_proxy::{Limits, Timeouts};
 use vibra_routing::Settings;
 
 /// Runs until it is asked to end.
@@ -64,9 +65,8 @@ fn from_arguments(args: &cli::Dispatcher) -> anyhow::Result<config::Dispatcher> 
         trace: None,
         health_path: None,
         peers: Peers::default(),
-        connect_timeout: None,
-        response_timeout: None,
-        idle_timeout: None,
+        limits: Limits::default(),
+        timeouts: Timeouts::default(),
     })
 }
 

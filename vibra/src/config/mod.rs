@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 use vibra_model::{Customer, CustomerId, HostSpec, Resource, Role, VmId, VmSpec};
-use vibra_proxy::{AccessLog, Peers, ProxyVersion, Tracing, log};
+use vibra_proxy::{AccessLog, Limits, Peers, ProxyVersion, Timeouts, Tracing, log};
 use vibra_routing::Settings;
 
 /// A configuration that was found to make sense.
@@ -43,9 +43,8 @@ pub(crate) struct Dispatcher {
     pub(crate) trace: Option<Tracing>,
     pub(crate) health_path: Option<String>,
     pub(crate) peers: Peers,
-    pub(crate) connect_timeout: Option<Duration>,
-    pub(crate) response_timeout: Option<Duration>,
-    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
 }
 
 /// A log in the file that `place` finds for `path`, or on standard output where `path` is `-`.

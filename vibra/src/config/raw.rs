@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, de};
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use toml::{Spanned, Table};
 use vibra_model::{Bytes, BytesPerSec, CustomerId, HostId, MilliCpu, Resources, VmId};
-use vibra_proxy::{Forwarding, ProxyVersion};
+use vibra_proxy::{Forwarding, Limits, ProxyVersion, Timeouts};
 use vibra_routing::{Algorithm, HashKind, LardSettings, Remap, SlotSettings};
 
 /// The whole file.
@@ -50,12 +50,10 @@ pub(super) struct Dispatcher {
     pub(super) proxy_protocol: Option<Spanned<ProxyProtocol>>,
     pub(super) forwarded: Option<Forwarding>,
     pub(super) via: Option<Spanned<String>>,
-    #[serde(default, deserialize_with = "duration")]
-    pub(super) connect_timeout: Option<Duration>,
-    #[serde(default, deserialize_with = "duration")]
-    pub(super) response_timeout: Option<Duration>,
-    #[serde(default, deserialize_with = "duration")]
-    pub(super) idle_timeout: Option<Duration>,
+    #[serde(default)]
+    pub(super) limits: Limits,
+    #[serde(default)]
+    pub(super) timeouts: Timeouts,
 }
 
 #[derive(Debug, Deserialize)]

@@ -15,8 +15,8 @@ use vibra_model::{
     Command, Customer, CustomerId, HostSpec, Rejection, Resource, Resources, Role, Snapshot, Violation, VmSpec,
 };
 use vibra_policy::Policies;
-use vibra_proxy::Tracing;
 use vibra_proxy::{Network, Peers, Pseudonym, Trust};
+use vibra_proxy::{StartError, Tracing};
 use vibra_routing::Settings;
 use vibra_trace::generate::NAMES;
 
@@ -149,6 +149,7 @@ impl DispatcherResolver<'_> {
             slots: raw.slots.unwrap_or(defaults.slots),
         };
         settings.check().map_err(|e| self.source.fault(spanned.span(), e.to_string(), None))?;
+        raw.limits.check().and_then(|()| raw.timeouts.check()).map_err(|error| self.nonsense(error))?;
         if let Some(threads) = raw.threads.as_ref().filter(|t| *t.get_ref() == 0) {
             return Err(self.source.fault(
                 threads.span(),
@@ -169,9 +170,8 @@ impl DispatcherResolver<'_> {
             trace: raw.trace.as_ref().map(|trace| tracing(self.source, trace)).transpose()?,
             health_path: raw.health_path.clone(),
             peers: self.peers(raw)?,
-            connect_timeout: raw.connect_timeout,
-            response_timeout: raw.response_timeout,
-            idle_timeout: raw.idle_timeout,
+            limits: raw.limits.clone(),
+            timeouts: raw.timeouts.clone(),
         })
     }
 
@@ -197,6 +197,15 @@ impl DispatcherResolver<'_> {
             forwarding: raw.forwarded.unwrap_or(defaults.forwarding),
             via: via.transpose()?.unwrap_or(defaults.via),
         })
+    }
+
+    /// Points to the key that the proxy finds no sense in.
+    fn nonsense(&self, error: StartError) -> ConfigError {
+        let StartError::Invalid { what, hint } = error else {
+            return self.source.fault(self.source.place("dispatcher"), error.to_string(), None);
+        };
+        let place = self.source.place(&format!("dispatcher.{what}"));
+        self.source.fault(place, format!("{what} is out of range"), Some(hint.to_owned()))
     }
 
     /// The servers, and how many the file names (none where only the directory knows).

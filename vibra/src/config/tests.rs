@@ -135,6 +135,39 @@ fn contradictions_are_refused() {
 }
 
 #[test]
+fn limits_and_timeouts_have_defaults_and_are_read_with_their_units() {
+    let text = format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\n{SERVERS}");
+    let defaults = parse(&text).unwrap().dispatcher.unwrap();
+    assert_eq!((defaults.limits, defaults.timeouts), Default::default());
+    let tables = "[dispatcher.limits]\nbuffer = \"32KiB\"\nupload_rate = \"2kB/s\"\nconnections = 7\nbody = \"1MB\"\n\
+                  rate = { per_second = 5, burst = 9, header = \"x-api-key\" }\n\
+                  [dispatcher.timeouts]\nqueue = \"250ms\"\n";
+    let set = parse(&format!("{text}{tables}")).unwrap().dispatcher.unwrap();
+    assert_eq!((set.limits.buffer, set.limits.upload_rate, set.limits.connections), (32 << 10, 2000, 7));
+    assert_eq!((set.limits.body, set.limits.headers), (Some(1_000_000), 100));
+    let rate = set.limits.rate.unwrap();
+    assert_eq!((rate.per_second.get(), rate.burst.get(), rate.clients.get()), (5, 9, 100_000));
+    assert_eq!((set.timeouts.queue, set.timeouts.connect), (Duration::from_millis(250), Duration::from_secs(1)));
+}
+
+#[test]
+fn limits_and_timeouts_that_make_no_sense_are_refused_at_their_place() {
+    let with = |tables: &str| format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\n{tables}{SERVERS}");
+    let refused = |tables: &str, place: &str, message: &str, hint: &str| refused(&with(tables), place, message, hint);
+    refused("[dispatcher.limits]\nbuffer = \"1KiB\"\n", "4:10", "limits.buffer is out of range", "8 KiB or more");
+    refused("limits = { headers = 300 }\n", "3:22", "limits.headers is out of range", "1 to 256");
+    // The key that contradicts the default is pointed to where it can be changed.
+    refused("[dispatcher.limits]\nbuffer = \"1GiB\"\n", "3:1", "limits.memory is out of range", "twice");
+    refused("[dispatcher.timeouts]\nqueue = \"0s\"\n", "4:9", "timeouts.queue is out of range", "more than 0");
+    refused("[dispatcher.timeouts]\nqueue = 3\n", "4:9", "expected a string", "");
+    refused("[dispatcher.timeouts]\nque = \"3s\"\n", "4:1", "unknown field `que`", "did you mean `queue`?");
+    refused("[dispatcher.limits]\nmemory = \"1MB/s\"\n", "4:10", "no amount of memory", "");
+    refused("[dispatcher.limits]\nrate = { per_second = 0, burst = 1 }\n", "4:23", "nonzero", "");
+    let header = "[dispatcher.limits]\nrate = { per_second = 1, burst = 1, header = \"x y\" }\n";
+    refused(header, "4:46", "limits.rate.header is out of range", "name of a header");
+}
+
+#[test]
 fn server_lists_that_make_no_sense_are_refused() {
     refused("[dispatcher]\nlisten = \"127.0.0.1:0\"\n", "1:1", "without servers", "[[server]]");
     let twice =

@@ -15,6 +15,8 @@ pub(crate) enum Bad {
     Malformed,
     /// It has more fields than are taken.
     TooManyFields,
+    /// Its first line, or the target in it, is longer than is taken.
+    TargetTooLong,
     /// It speaks another version of HTTP than 1.0 and 1.1.
     Version,
     /// It asks for a tunnel, or its body is encoded in a way that is not undone here.
@@ -157,6 +159,19 @@ impl Fields {
         self.all(name).next()
     }
 
+    /// The value of the first field that is called so, in letters of either case.
+    pub(crate) fn find(&self, name: &str) -> Option<&[u8]> {
+        let called = |field: &&Field| {
+            self.bytes[field.line as usize..field.colon as usize].eq_ignore_ascii_case(name.as_bytes())
+        };
+        self.list.iter().find(called).map(|field| self.value(field))
+    }
+
+    /// How much memory they take, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.capacity() + self.list.capacity() * size_of::<Field>()
+    }
+
     fn value(&self, field: &Field) -> &[u8] {
         &self.bytes[field.value.start as usize..field.value.end as usize]
     }
@@ -199,7 +214,7 @@ impl Fields {
     }
 
     /// The members of all lists under that name.
-    fn members(&self, name: Name) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn members(&self, name: Name) -> impl Iterator<Item = &[u8]> {
         let members = self.all(name).flat_map(|value| value.split(|&b| b == b','));
         members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
     }
@@ -257,6 +272,10 @@ impl Fields {
 pub(crate) struct Rules {
     /// The most fields of a head.
     pub(crate) fields: usize,
+    /// The longest first line of a request, without its line end.
+    pub(crate) line: usize,
+    /// The longest target of a request.
+    pub(crate) target: usize,
     /// Whether a message with both a length and a coding is taken by its coding (RFC 9112, section 6.3) instead of
     /// refused.
     pub(crate) coding_overrules_length: bool,
@@ -318,6 +337,10 @@ impl RequestHead {
             return Err(Bad::Unsupported);
         }
         let start = target.as_ptr() as usize - bytes.as_ptr() as usize;
+        // The version, with the space before it, has nine bytes.
+        if target.len() > rules.target || start + target.len() + 9 > rules.line {
+            return Err(Bad::TargetTooLong);
+        }
         let (authority, target) = split_target(bytes, start..start + target.len(), &method)?;
         let version_10 = version == 0;
         let mut fields = Fields::read(bytes, request.headers);

@@ -173,10 +173,12 @@ pub(crate) fn trailers(fields: &Fields, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes a response of the dispatcher's own: its head and its text.
+/// Writes a response of the dispatcher's own: its head and its text. `retry_after` is in seconds.
+#[expect(clippy::too_many_arguments, reason = "each is a part of the response")]
 pub(crate) fn own(
     status: http::StatusCode,
     text: &str,
+    retry_after: Option<u32>,
     bodiless: bool,
     after: After,
     date: &[u8],
@@ -188,6 +190,9 @@ pub(crate) fn own(
     own.write(out);
     field("content-type", b"text/plain; charset=utf-8", out);
     field("content-length", text.len().to_string().as_bytes(), out);
+    if let Some(seconds) = retry_after {
+        field("retry-after", seconds.to_string().as_bytes(), out);
+    }
     connection(after, out);
     out.extend_from_slice(b"\r\n");
     if !bodiless {

@@ -281,12 +281,12 @@ mod tests {
     fn failures_are_errors() {
         let base = record(hop(CALLER));
         let spans = spans(&[
-            Record { status: Some(503), end: End::Refused("no-server"), ..base },
+            Record { status: Some(503), end: End::Refused("no_server"), ..base },
             Record { end: End::ClientGone, ..base },
             Record { status: Some(500), ..base },
         ]);
         for (span, error) in
-            spans.iter().zip([json!({"stringValue": "no-server"}), json!({"stringValue": "client-gone"}), Value::Null])
+            spans.iter().zip([json!({"stringValue": "no_server"}), json!({"stringValue": "client-gone"}), Value::Null])
         {
             assert_eq!(span["status"]["code"], 2);
             assert_eq!(attribute_of(span, "error.type"), error);
