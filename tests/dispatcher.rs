@@ -43,7 +43,8 @@ impl Dispatcher {
         folder.write(
             "vibra.toml",
             format!(
-                "[dispatcher]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nresponse_timeout = \"300ms\"\n\
+                "[dispatcher]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\
+                 [dispatcher.timeouts]\nresponse = \"300ms\"\n\
                  [[server]]\nname = \"a\"\naddress = \"{server}\"\n"
             ),
         );
@@ -61,6 +62,14 @@ impl Dispatcher {
         let response = self.get(path);
         assert_eq!((response.status, response.end), (200, End::Whole), "{path}: {}", response.text());
         response.text()
+    }
+
+    /// Waits until no request is under way: a client has its answer a moment before it is out of the count.
+    #[track_caller]
+    fn wait_until_idle(&self) {
+        wait_for_status(self.admin, "no request under way", |status| {
+            status["servers"].as_array().expect("servers").iter().all(|server| server["active"] == 0)
+        });
     }
 
     /// What the dispatcher says of a server: whether it is healthy.
@@ -97,7 +106,9 @@ fn a_url_is_always_served_by_the_first_of_its_servers_while_that_is_idle() {
         assert_eq!(subset, [NAMES[first], NAMES[(first + 1) % 4]], "VM i and the next R - 1, wrapping");
         // Every request of a connection is dispatched on its own, and the query plays no part.
         for target in [&url, &format!("{url}?session=17"), &url] {
+            dispatcher.wait_until_idle();
             assert_eq!(client.get(target).expect("an answer").text(), subset[0], "{target}");
+            dispatcher.wait_until_idle();
             assert_eq!(dispatcher.served_by(target), subset[0], "{target}");
         }
     }

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::config;
+use crate::config::{self, LogFormat};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -105,6 +105,12 @@ pub(crate) struct Dispatcher {
     /// Worker threads. Default: one for each core.
     #[arg(long, conflicts_with = "config")]
     pub(crate) threads: Option<usize>,
+    /// Log each request to this file; - is standard output.
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    pub(crate) access_log: Option<PathBuf>,
+    /// How the access log is written.
+    #[arg(long, value_enum, default_value_t, requires = "access_log")]
+    pub(crate) access_log_format: LogFormat,
 }
 
 /// Options of `agent`.

@@ -5,29 +5,26 @@ use crate::link::Link;
 use crate::metrics::Failure;
 use crate::pool::Pool;
 use http::StatusCode;
-use std::{rc::Rc, time::Instant};
+use std::{rc::Rc, time::Duration};
 
 /// One request at one server, from the pick until it is complete. It is complete once the response's body has ended,
 /// or was given up by either side; however it ends, dropping this takes it out of the server's active requests.
 pub(crate) struct Account {
     pool: Rc<Pool>,
     client: Rc<Client>,
-    /// When the request came.
-    began: Instant,
     /// Whether it is known how the request ended.
     ended: bool,
 }
 
 impl Account {
-    /// Counts a request that is going to be tried at the server of `pool`.
-    pub(crate) fn open(pool: Rc<Pool>, client: Rc<Client>, began: Instant) -> Self {
-        pool.server.enter();
+    /// Counts a request that is going to be tried at the server of `pool`, and has entered there.
+    pub(crate) fn open(pool: Rc<Pool>, client: Rc<Client>) -> Self {
         pool.tally.picks.add(1);
-        Account { pool, client, began, ended: false }
+        Account { pool, client, ended: false }
     }
 
     /// The pool that the request's connection comes from.
-    pub(crate) fn pool(&self) -> &Pool {
+    pub(crate) fn pool(&self) -> &Rc<Pool> {
         &self.pool
     }
 
@@ -63,10 +60,10 @@ impl Account {
         }
     }
 
-    /// The body has ended as it should.
-    pub(crate) fn complete(&mut self) {
+    /// The body has ended as it should; how long that took from the request's first byte.
+    pub(crate) fn complete(&mut self, within: Duration) {
         self.ended = true;
-        self.pool.tally.latency.record(self.began.elapsed());
+        self.pool.tally.latency.record(within);
         self.client.rests();
     }
 
@@ -84,7 +81,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.pool.server.leave();
+        self.pool.server.gate.leave();
         if !self.ended {
             self.failed(Failure::Client);
         }

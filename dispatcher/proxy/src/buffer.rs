@@ -50,6 +50,11 @@ impl Buffer {
         self.end - self.start == self.space.len()
     }
 
+    /// How much space there is, taken or not.
+    pub(crate) fn size(&self) -> usize {
+        self.space.len()
+    }
+
     /// Whether there is space at all.
     pub(crate) fn has_space(&self) -> bool {
         !self.space.is_empty()

@@ -2,8 +2,9 @@
 
 use crate::admin::{JSON, PATIENCE, json, percent_decoded};
 use crate::control::Call;
-use crate::dispatcher::{LONGEST, Shared};
+use crate::dispatcher::Shared;
 use crate::error::Chain;
+use crate::limits::LONGEST;
 use crate::members::Order;
 use crate::reload::ReloadOutcome;
 use crate::status::Status;

@@ -1,11 +1,13 @@
 //! One connection of a client.
 
+use crate::admission::pace::{Flow, Least};
 use crate::clock::Tick;
-use crate::config::Timeouts;
 use crate::exchange::{self, End};
 use crate::front::{Http1, NoRequest};
 use crate::io::Io;
+use crate::limits::Timeouts;
 use crate::link::Link;
+use crate::metrics::Wait;
 use crate::peer::Peer;
 use crate::pool::Pool;
 use crate::worker::Worker;
@@ -39,17 +41,34 @@ enum Phase {
     Linger,
 }
 
+/// What connections are measured by when the clock looks at them.
+pub(crate) struct Allowed<'a> {
+    pub(crate) timeouts: &'a Timeouts,
+    /// For a client's next request, as things are.
+    pub(crate) idle: Duration,
+    pub(crate) upload: Least,
+    pub(crate) download: Least,
+    /// Since the last look.
+    pub(crate) elapsed: Duration,
+}
+
 /// What is known of a client's connection by those who work for it: its task, its request and the worker's clock.
 pub(crate) struct Client {
     worker: Rc<Worker>,
     peer: Peer,
     /// Unused connections to servers that were told whose they are, each with its server's pool.
     own: RefCell<Vec<(Rc<Pool>, Box<Link>)>>,
+    /// His part in sending a request's body.
+    pub(crate) upload: Flow,
+    /// His part in taking a response.
+    pub(crate) download: Flow,
     phase: Cell<Phase>,
     /// When the phase began or, where it may take any time as long as something moves, when something last moved.
     since: Cell<Tick>,
     /// Set by the worker's clock; the task then ends the connection, or the wait for a response.
     overdue: Cell<bool>,
+    /// Set likewise where a body moves, but too slowly: no progress takes that back.
+    slow: Cell<bool>,
     task: OnceCell<Waker>,
 }
 
@@ -60,9 +79,12 @@ impl Client {
             worker,
             peer,
             own: RefCell::default(),
+            upload: Flow::default(),
+            download: Flow::default(),
             phase: Cell::new(Phase::Head),
             since,
             overdue: Cell::new(false),
+            slow: Cell::new(false),
             task: OnceCell::new(),
         }
     }
@@ -119,6 +141,9 @@ impl Client {
 
     /// The request is done.
     pub(crate) fn rests(&self) {
+        self.upload.reset();
+        self.download.reset();
+        self.slow.set(false);
         self.enter(Phase::Rest);
     }
 
@@ -142,23 +167,43 @@ impl Client {
 
     /// Whether the connection has waited too long.
     pub(crate) fn is_overdue(&self) -> bool {
-        self.overdue.get()
+        self.overdue.get() || self.slow.get()
+    }
+
+    /// Whether that is since the client is too slow with a body.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.slow.get()
     }
 
     /// Looks whether the connection has waited too long, and wakes its task if so.
-    pub(crate) fn check(&self, timeouts: &Timeouts) {
-        let allowed: Duration = match self.phase.get() {
-            Phase::Rest => timeouts.client_idle,
-            Phase::Head => timeouts.header,
-            Phase::Response => timeouts.response,
-            Phase::Relay => timeouts.stall,
-            Phase::Tunnel => timeouts.tunnel,
-            Phase::Linger => LINGER,
+    pub(crate) fn check(&self, allowed: &Allowed<'_>) {
+        let timeouts = allowed.timeouts;
+        let (wait, most) = match self.phase.get() {
+            Phase::Rest => (Some(Wait::Idle), allowed.idle),
+            Phase::Head => (Some(Wait::Header), timeouts.header),
+            Phase::Response => (Some(Wait::Response), timeouts.response),
+            Phase::Relay => (Some(Wait::Stall), timeouts.stall),
+            Phase::Tunnel => (Some(Wait::Tunnel), timeouts.tunnel),
+            Phase::Linger => (None, LINGER),
         };
-        if self.worker.clock().now().since(self.since.get()) >= allowed {
-            self.overdue.set(true);
-            self.wake();
+        if self.worker.clock().now().since(self.since.get()) >= most {
+            self.give_up(&self.overdue, wait);
         }
+        if matches!(self.phase.get(), Phase::Response | Phase::Relay) {
+            if self.upload.is_too_slow(&allowed.upload, allowed.elapsed) {
+                self.give_up(&self.slow, Some(Wait::Upload));
+            }
+            if self.download.is_too_slow(&allowed.download, allowed.elapsed) {
+                self.give_up(&self.slow, Some(Wait::Download));
+            }
+        }
+    }
+
+    fn give_up(&self, why: &Cell<bool>, wait: Option<Wait>) {
+        if let (false, Some(wait)) = (why.replace(true), wait) {
+            self.worker.tally().timeouts[wait as usize].add(1);
+        }
+        self.wake();
     }
 
     /// Makes the task look at what has changed.

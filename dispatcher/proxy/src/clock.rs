@@ -15,12 +15,19 @@ impl Tick {
     pub(crate) fn since(self, earlier: Tick) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+
+    /// The whole seconds since the worker started.
+    pub(crate) fn seconds(self) -> u64 {
+        self.0 / 1000
+    }
 }
 
 /// Time as of the last [`Clock::advance`]: exact enough for time-outs, and free to read.
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,
+    /// When it was last advanced.
+    read: Cell<Instant>,
     now: Cell<Tick>,
     date: Cell<Timestamp>,
     http_date: Cell<HttpDate>,
@@ -31,8 +38,10 @@ pub(crate) type HttpDate = [u8; 29];
 
 impl Clock {
     pub(crate) fn start() -> Self {
+        let start = Instant::now();
         let clock = Clock {
-            start: Instant::now(),
+            start,
+            read: Cell::new(start),
             now: Cell::new(Tick(0)),
             date: Cell::new(Timestamp(0)),
             http_date: Cell::new(http_date(UNIX_EPOCH)),
@@ -43,7 +52,9 @@ impl Clock {
 
     /// Reads the system's clocks.
     pub(crate) fn advance(&self) {
-        let elapsed = self.start.elapsed().as_millis();
+        let read = Instant::now();
+        self.read.set(read);
+        let elapsed = read.duration_since(self.start).as_millis();
         self.now.set(Tick(u64::try_from(elapsed).unwrap_or(u64::MAX)));
         let now = SystemTime::now();
         self.date.set(Timestamp(0).after(now.duration_since(UNIX_EPOCH).unwrap_or_default()));
@@ -56,6 +67,19 @@ impl Clock {
 
     pub(crate) fn date(&self) -> Timestamp {
         self.date.get()
+    }
+
+    /// What the date was at `time`, not long ago. Unlike [`date`](Self::date) this is exact, and still costs no system
+    /// call.
+    pub(crate) fn date_of(&self, time: Instant) -> Timestamp {
+        let (read, date) = (self.read.get(), self.date.get());
+        match time.checked_duration_since(read) {
+            Some(later) => date.after(later),
+            None => {
+                let earlier = read.duration_since(time).as_micros();
+                Timestamp(date.0.saturating_sub(u64::try_from(earlier).unwrap_or(u64::MAX)))
+            }
+        }
     }
 
     pub(crate) fn http_date(&self) -> HttpDate {

@@ -1,5 +1,7 @@
 //! What a dispatcher is to do.
 
+use crate::limits::{Limits, Timeouts};
+use crate::log::{Format, Target};
 use crate::peers::Peers;
 use crate::proxy_protocol::ProxyVersion;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -28,6 +30,11 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How much is accepted of clients and kept for servers.
     pub limits: Limits,
+    /// Where each request is logged; `None` (the default): nowhere.
+    pub access_log: Option<AccessLog>,
+    /// What part the dispatcher takes in traces (W3C Trace Context); `None` (the default): none, `traceparent` and
+    /// `tracestate` are passed on as they came.
+    pub trace: Option<Tracing>,
     /// How long connections may take to end where operators drain the dispatcher without saying so, at most a day.
     /// Default: 10 s.
     pub drain: Duration,
@@ -46,9 +53,31 @@ impl Config {
             peers: Peers::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            access_log: None,
+            trace: None,
             drain: Duration::from_secs(10),
         }
     }
+}
+
+/// What part the dispatcher takes in traces: servers are told of a span of its own. Traces of trusted peers go on; with
+/// others a new one begins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tracing {
+    /// Which share of the traces that begin here is recorded, 0 to 1. Servers that heed it record the same.
+    pub sample: f64,
+    /// Where spans of recorded traces are sent: an OpenTelemetry collector, such as `http://127.0.0.1:4318`. Needs the
+    /// feature `otel`.
+    pub collector: Option<http::Uri>,
+}
+
+/// Where and how requests are logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Where the lines go.
+    pub target: Target,
+    /// How they are written.
+    pub format: Format,
 }
 
 /// One server of a fixed list.
@@ -149,75 +178,5 @@ pub struct PassiveCheck {
 impl Default for PassiveCheck {
     fn default() -> Self {
         PassiveCheck { failures: 5, first: Duration::from_secs(1), longest: Duration::from_secs(60) }
-    }
-}
-
-/// How long is waited for what, at most a day. All but `connect` are kept to within one [`Timeouts::tick`], and
-/// `server_idle` to within a second.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// For a connection to a server; then the next candidate is tried. Default: 1 s.
-    pub connect: Duration,
-    /// For a server's response head, from when the request was sent or its body last moved; then 504. Default: 60 s.
-    pub response: Duration,
-    /// While nothing of a body moves; then the connection is broken. Default: 60 s.
-    pub stall: Duration,
-    /// While nothing moves on a connection that carries another protocol since an upgrade. Default: 1 h.
-    pub tunnel: Duration,
-    /// For a request head, from its first byte (or from the start of the connection). Default: 10 s.
-    pub header: Duration,
-    /// For a client's next request. Default: 65 s.
-    pub client_idle: Duration,
-    /// How long an unused connection to a server is kept: below the servers' own limit, which is 60 s and more for
-    /// most, so that they do not close what is just being used again. Default: 50 s.
-    pub server_idle: Duration,
-    /// How often time-outs are looked at. Default: 100 ms.
-    pub tick: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Timeouts {
-            connect: Duration::from_secs(1),
-            response: Duration::from_secs(60),
-            stall: Duration::from_secs(60),
-            tunnel: Duration::from_secs(3600),
-            header: Duration::from_secs(10),
-            client_idle: Duration::from_secs(65),
-            server_idle: Duration::from_secs(50),
-            tick: Duration::from_millis(100),
-        }
-    }
-}
-
-/// How much is accepted of clients and kept for servers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Client connections per thread; more wait in the kernel. Default: 10,000.
-    pub connections: usize,
-    /// Unused connections kept per thread and server. Default: 256.
-    pub idle_per_server: usize,
-    /// Servers that are tried for one request. Default: 3.
-    pub attempts: usize,
-    /// Size of a request's or response's head, and of what is buffered of a body per direction, in bytes; at least
-    /// 8192. Default: 64 KiB.
-    pub buffer: usize,
-    /// Header lines of a request or response; at most 256. Default: 100.
-    pub headers: usize,
-    /// Whether a message with both a length and a transfer coding is taken by its coding (RFC 9112, section 6.3)
-    /// instead of refused. Default: no.
-    pub coding_overrules_length: bool,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            connections: 10_000,
-            idle_per_server: 256,
-            attempts: 3,
-            buffer: 64 * 1024,
-            headers: 100,
-            coding_overrules_length: false,
-        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here waits by itself or has a task: who uses a connection polls it.
 
+use crate::admission::memory::{Held, Purse};
 use crate::body::{BodyError, Piece, Sink, Source};
 use crate::buffer::{Buffer, Buffers};
 use crate::http1::head::{self, Fields, Rules};
@@ -23,6 +24,7 @@ const KEPT: usize = 1024;
 pub(crate) struct Wire {
     pub(crate) buffers: Buffers,
     pub(crate) rules: Rules,
+    pub(crate) memory: Rc<Purse>,
 }
 
 /// Where in an incoming body the next byte is.
@@ -63,11 +65,14 @@ pub(crate) struct Conn {
     gone: usize,
     /// Whether the body that goes out is chunked.
     chunked: bool,
+    /// What `input` and `staged` take.
+    memory: Held,
 }
 
 impl Conn {
     pub(crate) fn new(io: Io, wire: Rc<Wire>) -> Self {
         Conn {
+            memory: wire.memory.hold(),
             io,
             wire,
             input: Buffer::default(),
@@ -80,6 +85,12 @@ impl Conn {
         }
     }
 
+    /// Gives back the space of what has been taken, and accounts for the rest.
+    fn settle(&mut self) {
+        self.wire.buffers.reclaim(&mut self.input);
+        self.memory.resize(self.input.size() + self.staged.capacity());
+    }
+
     /// Waits for more bytes; 0 at the end. There must be room.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.wire.buffers.lend(&mut self.input);
@@ -87,7 +98,7 @@ impl Conn {
         if let Poll::Ready(Ok(n)) = read {
             self.input.filled(n);
         }
-        self.wire.buffers.reclaim(&mut self.input);
+        self.settle();
         read
     }
 
@@ -103,7 +114,7 @@ impl Conn {
             if let Some(length) = end {
                 let head = read(&self.input.bytes()[..length], &self.wire.rules);
                 self.input.take(length);
-                self.wire.buffers.reclaim(&mut self.input);
+                self.settle();
                 return Poll::Ready(Ok(head));
             }
             if self.input.has_space() && self.input.is_full() {
@@ -155,6 +166,7 @@ impl Conn {
             self.staged.clear();
             self.staged.shrink_to(KEPT);
             self.gone = 0;
+            self.settle();
         }
     }
 
@@ -169,7 +181,7 @@ impl Conn {
         self.input.take(self.input.bytes().len());
         let read = self.poll_fill(cx);
         self.input.take(self.input.bytes().len());
-        self.wire.buffers.reclaim(&mut self.input);
+        self.settle();
         read
     }
 
@@ -236,7 +248,7 @@ impl Source for Conn {
         loop {
             if let Some(piece) = self.next_piece()? {
                 if piece == Piece::End {
-                    self.wire.buffers.reclaim(&mut self.input);
+                    self.settle();
                 }
                 return Poll::Ready(Ok(piece));
             }
@@ -285,6 +297,7 @@ impl Sink for Conn {
             let _ = write!(self.staged, "{:x}\r\n", data.len());
             self.staged.extend_from_slice(data);
             self.staged.extend_from_slice(b"\r\n");
+            self.settle();
             return Poll::Ready(Ok(data.len()));
         }
         if data.len() <= COPIED {

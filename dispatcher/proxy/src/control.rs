@@ -69,7 +69,7 @@ impl Control {
         Ok(Control {
             config: Arc::new(config.clone()),
             revision: Revision(0),
-            members: specs.into_iter().map(|spec| Member::new(spec, None)).collect(),
+            members: specs.into_iter().map(|spec| Member::new(spec, None, members::size(config))).collect(),
             orders: BTreeMap::new(),
             published: Instant::now(),
             next_step: None,
@@ -81,12 +81,12 @@ impl Control {
     fn adopt(&mut self, specs: Vec<Spec>) {
         let known = self.members.drain(..).map(|member| (member.spec.name.clone(), member));
         let mut known: HashMap<VmId, Member> = known.collect();
-        let orders = &self.orders;
+        let (orders, size) = (&self.orders, members::size(&self.config));
         let mut member = |spec: Spec| match known.remove(&spec.name) {
-            Some(old) => old.becomes(spec),
+            Some(old) => old.becomes(spec, size),
             None => {
                 let order = orders.get(&spec.name).copied();
-                Member::new(spec, order)
+                Member::new(spec, order, size)
             }
         };
         self.members = specs.into_iter().map(&mut member).collect();
@@ -151,7 +151,7 @@ impl Control {
                 before != after
             }
             News::Resolved(_, address) => {
-                member.found_at(address);
+                member.found_at(address, members::size(&self.config));
                 true
             }
         }

@@ -1,10 +1,12 @@
 //! Starting and stopping.
 
 use crate::admin;
-use crate::config::{Config, Source, Timeouts};
+use crate::admission::Admission;
+use crate::config::{AccessLog, Config, Source};
 use crate::control::{self, Call, Control};
 use crate::error::StartError;
-use crate::http1::head::MOST_FIELDS;
+use crate::limits::LONGEST;
+use crate::log::{Log, Lost, Target};
 use crate::metrics::ClientTally;
 use crate::reload::{Loader, ReloadError, Reloads};
 use crate::routes::Routes;
@@ -26,8 +28,8 @@ use vibra_routing::PickState;
 const MOST_THREADS: usize = 1024;
 /// Wishes of operators that wait to be seen to; who has more waits.
 const CALLS: usize = 16;
-/// The longest time that may be configured.
-pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long the last lines of a log may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// An HTTP load balancer. [`start`](Dispatcher::start) makes one.
 #[derive(Debug)]
@@ -37,6 +39,7 @@ pub enum Dispatcher {}
 pub(crate) struct Shared {
     /// What it was started with: for what is fixed while it runs. What holds now is with the routes.
     pub(crate) config: Config,
+    pub(crate) admission: Admission,
     loader: Option<Arc<Loader>>,
     /// All that it listens with, for its successor; none any more once it stops, for an open socket takes connections.
     sockets: Mutex<Vec<TcpListener>>,
@@ -59,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) revision: AtomicU64,
     /// One from each thread.
     pub(crate) clients: Vec<Arc<ClientTally>>,
+    /// The logs by name, with the requests that they had to drop.
+    pub(crate) lost: Vec<(&'static str, Arc<Lost>)>,
     /// Whether the directory is heard; [`DirectoryLink::Live`] with a fixed list.
     pub(crate) link: watch::Sender<DirectoryLink>,
 }
@@ -155,6 +160,7 @@ impl Dispatcher {
         for bound in bound {
             listeners.iter_mut().zip(bound.threads).for_each(|(own, more)| own.extend(more));
         }
+        let logs = open_logs(&config)?;
 
         let initial = match &config.source {
             Source::Static(_) => DirectoryLink::Live,
@@ -162,6 +168,7 @@ impl Dispatcher {
         };
         let (calls, called) = mpsc::channel(CALLS);
         let shared = Arc::new(Shared {
+            admission: Admission::new(&config.limits),
             routes: ArcSwap::from_pointee(control.routes(Instant::now())),
             loader: given.loader.map(Arc::new),
             sockets: Mutex::new(sockets),
@@ -174,20 +181,21 @@ impl Dispatcher {
             alarm: Notify::new(),
             revision: AtomicU64::new(0),
             clients: listeners.iter().map(|_| Arc::default()).collect(),
+            lost: logs.iter().map(|(name, log)| (*name, log.lost())).collect(),
             link: watch::Sender::new(initial),
             config,
         });
 
         let (done, ended) = mpsc::unbounded_channel();
-        let handle = Handle { shared: shared.clone(), addresses, admin: admin_address, ended, cut: 0 };
         // Every worker holds a receiver for as long as it runs: operators can look on until the last has ended.
         let (working, works) = watch::channel(());
         for (number, listeners) in listeners.into_iter().enumerate() {
             let tally = shared.clients[number].clone();
             let (shared, stopped, works) = (shared.clone(), shared.stop.subscribe(), works.clone());
+            let sinks = logs.iter().map(|(_, log)| log.sink()).collect();
             spawn(format!("proxy-{number}"), done.clone(), async move || {
                 let _works = works;
-                let worker = Rc::new(Worker::new(shared, tally));
+                let worker = Rc::new(Worker::new(shared, tally, sinks));
                 match listeners.into_iter().map(tokio::net::TcpListener::from_std).collect() {
                     Ok(listeners) => worker.run(listeners, stopped).await,
                     Err(error) => lost(&error),
@@ -195,6 +203,7 @@ impl Dispatcher {
             })?;
         }
         drop(works);
+        let handle = Handle { shared: shared.clone(), addresses, admin: admin_address, ended, cut: 0, logs };
         spawn("proxy-control".to_owned(), done, async move || {
             if let Some(listener) = admin {
                 match tokio::net::TcpListener::from_std(listener) {
@@ -217,6 +226,40 @@ async fn serve_operators(listener: tokio::net::TcpListener, shared: Arc<Shared>)
     }
 }
 
+/// What requests are logged to, by name.
+fn open_logs(config: &Config) -> Result<Vec<(&'static str, Log)>, StartError> {
+    let access_log = config.access_log.as_ref().map(open).transpose()?.map(|log| ("access", log));
+    let collector = config.trace.as_ref().and_then(|trace| trace.collector.as_ref());
+    let spans = collector.map(export).transpose()?.map(|log| ("spans", log));
+    Ok(access_log.into_iter().chain(spans).collect())
+}
+
+#[cfg(feature = "otel")]
+fn export(collector: &http::Uri) -> Result<Log, StartError> {
+    Log::export(collector).map_err(|source| match source.kind() {
+        io::ErrorKind::InvalidInput => {
+            StartError::Invalid { what: "trace.collector", hint: "use http://HOST:PORT, without TLS" }
+        }
+        _ => StartError::System(source),
+    })
+}
+
+#[cfg(not(feature = "otel"))]
+fn export(_: &http::Uri) -> Result<Log, StartError> {
+    Err(StartError::Invalid {
+        what: "trace.collector",
+        hint: "this build exports no spans: build with the feature otel",
+    })
+}
+
+fn open(access_log: &AccessLog) -> Result<Log, StartError> {
+    let opened = Log::write(access_log.target.clone(), access_log.format);
+    opened.map_err(|source| match &access_log.target {
+        Target::File(path) => StartError::AccessLog { path: path.clone(), source },
+        Target::Stdout => StartError::System(source),
+    })
+}
+
 /// A listener that a runtime does not take: nothing is served there.
 fn lost(error: &io::Error) -> usize {
     tracing::error!(%error, "a listener cannot be used");
@@ -234,6 +277,7 @@ pub struct Handle {
     ended: mpsc::UnboundedReceiver<usize>,
     /// The sum so far.
     cut: usize,
+    logs: Vec<(&'static str, Log)>,
 }
 
 impl Handle {
@@ -302,6 +346,11 @@ impl Handle {
         while let Some(connections) = self.ended.recv().await {
             self.cut += connections;
         }
+        for (name, log) in self.logs.drain(..) {
+            if !log.finish(LAST_LINES).await {
+                tracing::warn!(log = name, "the last requests were not written within {LAST_LINES:?}");
+            }
+        }
         self.cut
     }
 }
@@ -333,33 +382,21 @@ impl Drop for Handle {
 /// What does not.
 pub(crate) fn check(config: &Config) -> Result<(), StartError> {
     let invalid = |what, hint| Err(StartError::Invalid { what, hint });
-    let (timeouts, health, limits) = (&config.timeouts, &config.health, &config.limits);
+    let health = &config.health;
     if config.listen.is_empty() {
         return invalid("listen", "name at least one address");
     }
     if !(1..=MOST_THREADS).contains(&config.threads) {
         return invalid("threads", "use 1 to 1024");
     }
-    if timeouts.tick < Duration::from_millis(1) {
-        return invalid("timeouts.tick", "use 1 ms or more");
-    }
-    let Timeouts { connect, response, stall, tunnel, header, client_idle, .. } = *timeouts;
-    let waits = [connect, response, stall, tunnel, header, client_idle];
-    if waits.into_iter().any(is_odd) || timeouts.server_idle > LONGEST {
-        return invalid("timeouts", "each must be more than 0 and at most a day");
-    }
     if config.drain > LONGEST {
         return invalid("drain", "use at most a day");
     }
-    if limits.buffer < 8192 {
-        return invalid("limits.buffer", "use 8192 bytes or more");
+    if config.trace.as_ref().is_some_and(|trace| !(0.0..=1.0).contains(&trace.sample)) {
+        return invalid("trace.sample", "use 0 to 1");
     }
-    if [limits.connections, limits.attempts, limits.headers].contains(&0) {
-        return invalid("limits", "connections, attempts and headers must be 1 or more");
-    }
-    if limits.headers > MOST_FIELDS {
-        return invalid("limits.headers", "use at most 256");
-    }
+    config.timeouts.check()?;
+    config.limits.check()?;
     if health.passive.failures == 0 {
         return invalid("health.passive.failures", "use 1 or more");
     }

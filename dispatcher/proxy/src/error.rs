@@ -1,6 +1,6 @@
 //! Why a dispatcher does not start.
 
-use std::{error::Error, fmt, io, net::SocketAddr};
+use std::{error::Error, fmt, io, net::SocketAddr, path::PathBuf};
 use vibra_model::VmId;
 use vibra_routing::BuildError;
 
@@ -34,6 +34,14 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The access log's file cannot be opened.
+    #[error("cannot write the access log to {path}: choose a path in a directory where this user may write", path = path.display())]
+    AccessLog {
+        /// The file.
+        path: PathBuf,
         /// What the system says.
         source: io::Error,
     },

@@ -22,12 +22,13 @@ use crate::body::{BodyError, Broken, Side, Transfer};
 use crate::client::Client;
 use crate::forwarded::Hop;
 use crate::front::Front;
-use crate::http1::head::Name;
 use crate::http1::rewrite::{self, Onward};
 use crate::http1::{Length, RequestHead, ResponseHead};
+use crate::journal::Journal;
 use crate::link::{Link, NoResponse};
 use crate::metrics::{Failure, Refusal};
 use crate::resume::{Representation, Rest};
+use crate::turns::Turns;
 use http::StatusCode;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -48,22 +49,33 @@ pub(crate) enum End {
 
 /// Carries one request to a server and its response back.
 pub(crate) async fn run(client: &Rc<Client>, front: &mut impl Front, head: &RequestHead) -> End {
-    let began = Instant::now();
+    let mut journal = Journal::begin(client, Some(head), front.began());
     client.awaits_response();
-    let is_loop = client.worker().peers().via.is_among(head.fields.all(Name::Via));
-    let carried = if is_loop { Err(Refusal::Loop) } else { relay(client, front, head, began).await };
-    match carried {
+    let mut memory = client.worker().wire().memory.hold();
+    memory.resize(head.fields.size());
+    let end = match client.worker().permit(client, head) {
+        Ok(()) => relay(client, front, head, &mut journal).await,
+        Err(refusal) => Err(refusal),
+    };
+    match end {
         Ok(end) => end,
-        Err(refusal) => refuse(client, front, refusal).await,
+        Err(refusal) => answer(client, front, refusal, &mut journal).await,
     }
 }
 
-/// Answers in the dispatcher's own words.
+/// Refuses what is no request.
 pub(crate) async fn refuse(client: &Client, front: &mut impl Front, refusal: Refusal) -> End {
+    let mut journal = Journal::begin(client, None, front.began());
+    answer(client, front, refusal, &mut journal).await
+}
+
+/// Answers in the dispatcher's own words.
+async fn answer(client: &Client, front: &mut impl Front, refusal: Refusal, journal: &mut Journal<'_>) -> End {
     client.worker().tally().refused[refusal as usize].add(1);
+    journal.refuses(refusal);
     client.relays();
     // What is left of the request nobody wants to read.
-    front.refuse(refusal, refusal.is_the_clients() || !front.has_whole_request());
+    front.refuse(refusal, refusal.is_the_clients() || !front.has_whole_request(), &journal.own());
     let sent = poll_fn(|cx| match front.poll_flush(cx) {
         Poll::Pending if client.is_overdue() => Poll::Ready(false),
         flushed => flushed.map(|result| result.is_ok()),
@@ -77,10 +89,11 @@ pub(crate) async fn refuse(client: &Client, front: &mut impl Front, refusal: Ref
 }
 
 /// A request that is being carried.
-struct Carried<'a, F> {
+struct Carried<'a, 'j, F> {
     client: &'a Rc<Client>,
     front: &'a mut F,
     head: &'a RequestHead,
+    journal: &'a mut Journal<'j>,
     upload: Transfer,
     /// Whether the rest of the request's body is not wanted.
     upload_over: bool,
@@ -91,26 +104,27 @@ async fn relay(
     client: &Rc<Client>,
     front: &mut impl Front,
     head: &RequestHead,
-    began: Instant,
+    journal: &mut Journal<'_>,
 ) -> Result<End, Refusal> {
     let worker = client.worker();
     let view = worker.view();
-    let mut refusal = Refusal::NoServer;
-    let mut carried = Carried { client, front, head, upload: Transfer::default(), upload_over: false };
-    let candidates = worker.pick(&view, head.path()).into_iter().take(worker.limits().attempts);
-    let mut accounts = candidates.map(|server| Account::open(view.pools[server].clone(), client.clone(), began));
-    while let Some(mut account) = accounts.next() {
+    journal.explain(&view);
+    let mut carried = Carried { client, front, head, journal, upload: Transfer::default(), upload_over: false };
+    let mut turns = Turns::new(client, &view, head.path());
+    let mut turn = Some(turns.first().await?);
+    while let Some(mut account) = turn {
         match carried.attempt(&mut account, None).await {
-            Ok((response, link)) => return Ok(carried.deliver(response, link, account, accounts).await),
-            Err(Attempt::Elsewhere(failure)) => account.failed(failure),
+            Ok((response, link)) => return Ok(carried.deliver(response, link, account, turns).await),
+            Err(Attempt::Elsewhere(failure)) => carried.passes_over(&mut account, failure),
             Err(Attempt::Over(failure, refusal)) => {
                 account.failed(failure);
+                carried.journal.received = carried.upload.bytes;
                 return Err(refusal);
             }
         }
-        refusal = Refusal::BadGateway;
+        turn = turns.next();
     }
-    Err(refusal)
+    Err(Refusal::BadGateway)
 }
 
 /// Why an attempt at one server came to nothing.
@@ -126,6 +140,8 @@ enum NoAnswer {
     Server(NoResponse),
     /// The request's body does not go on.
     Body,
+    /// The request's body is longer than is taken.
+    BodyTooLong,
     /// Nothing moved for too long, for want of this.
     Overdue(Awaited),
 }
@@ -135,7 +151,7 @@ enum Awaited {
     Server,
 }
 
-impl<F: Front> Carried<'_, F> {
+impl<F: Front> Carried<'_, '_, F> {
     /// Tries one server: on the connection that was used last and, where that turns out closed, once more on a new one.
     /// With `rest` only that of a representation is asked for.
     async fn attempt(
@@ -143,6 +159,9 @@ impl<F: Front> Carried<'_, F> {
         account: &mut Account,
         rest: Option<Rest<'_>>,
     ) -> Result<(ResponseHead, Box<Link>), Attempt> {
+        if self.journal.asks(account.pool().clone()) > 1 {
+            account.pool().tally.retries.add(1);
+        }
         let mut link = account.take();
         loop {
             // Nothing of the body has gone to a server that was tried before.
@@ -150,7 +169,9 @@ impl<F: Front> Carried<'_, F> {
             self.client.awaits_response();
             let mut carrier = match link.take() {
                 Some(link) => link,
-                None => connect(self.client, account).await.ok_or(Attempt::Elsewhere(Failure::Connect))?,
+                None => {
+                    connect(self.client, account, self.journal).await.ok_or(Attempt::Elsewhere(Failure::Connect))?
+                }
             };
             let chunked = self.head.length == Length::Chunked;
             let peer = self.client.peer();
@@ -164,6 +185,7 @@ impl<F: Front> Carried<'_, F> {
                 },
                 peers: &peers,
                 endpoint: &account.pool().server.endpoint,
+                marks: self.journal.marks(),
                 rest,
             };
             rewrite::request(self.head, &onward, carrier.conn.stage(chunked));
@@ -196,6 +218,9 @@ impl<F: Front> Carried<'_, F> {
         poll_fn(|cx| {
             loop {
                 let uploading = self.poll_upload(cx, link).map_err(|_| NoAnswer::Body)?;
+                if self.is_body_too_long() {
+                    return Poll::Ready(Err(NoAnswer::BodyTooLong));
+                }
                 // An interim response must not wait for the final one. Whether it can be sent shows with that.
                 let _ = self.front.poll_flush(cx);
                 let client = self.client;
@@ -203,7 +228,8 @@ impl<F: Front> Carried<'_, F> {
                     if !client.is_overdue() {
                         return Poll::Pending;
                     }
-                    let waits_for_client = uploading.is_pending() && self.upload.waits_for() == Some(Side::Source);
+                    let waits_for_client =
+                        client.is_slow() || uploading.is_pending() && self.upload.waits_for() == Some(Side::Source);
                     let awaited = if waits_for_client { Awaited::Client } else { Awaited::Server };
                     return Poll::Ready(Err(NoAnswer::Overdue(awaited)));
                 };
@@ -231,12 +257,19 @@ impl<F: Front> Carried<'_, F> {
             return Poll::Ready(Ok(()));
         }
         let client = self.client;
-        let result = ready!(self.upload.poll(cx, self.front, &mut link.conn, || client.moved()));
+        let polled = self.upload.poll(cx, self.front, &mut link.conn, || client.moved());
+        client.upload.report(self.upload.bytes, self.upload.waits_for() == Some(Side::Source));
+        let result = ready!(polled);
         self.upload_over = true;
         match result {
             Err(Broken::Source(error)) => Poll::Ready(Err(error)),
             Ok(()) | Err(Broken::Sink) => Poll::Ready(Ok(())),
         }
+    }
+
+    /// Whether more of the request's body came than is taken; of what has chunks that shows only so.
+    fn is_body_too_long(&self) -> bool {
+        self.client.worker().limits().body.is_some_and(|most| self.upload.bytes > most)
     }
 
     /// Hands the response on to the client. Where it breaks off, `others` may have the rest.
@@ -245,32 +278,34 @@ impl<F: Front> Carried<'_, F> {
         response: ResponseHead,
         mut link: Box<Link>,
         mut account: Account,
-        mut others: impl Iterator<Item = Account>,
+        mut others: Turns<'_>,
     ) -> End {
         account.responded(response.status);
+        account.pool().tally.first_byte.record(self.journal.responds(response.status));
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.tunnel(response, link, account).await;
         }
         // Who refuses a request before it has ended does not read the rest.
         let refused = response.status.is_client_error() || response.status.is_server_error();
-        self.front.respond(&response, refused && !self.front.has_whole_request());
+        self.front.respond(&response, refused && !self.front.has_whole_request(), &self.journal.own());
         let mut download = Transfer::default();
         let mut representation = None;
         loop {
-            let fault = match poll_fn(|cx| self.poll_across(cx, &mut link, &mut download)).await {
-                Ok(()) => {
-                    account.complete();
-                    account.give_back(link);
-                    return End::Whole;
-                }
-                Err(fault) => fault,
+            let across = poll_fn(|cx| self.poll_across(cx, &mut link, &mut download)).await;
+            (self.journal.received, self.journal.sent) = (self.upload.bytes, download.bytes);
+            let Err(fault) = across else {
+                account.complete(self.journal.completes());
+                account.give_back(link);
+                return End::Whole;
             };
             account.failed(fault);
+            self.journal.breaks(fault);
             if fault != Failure::Broken {
                 return End::Broken;
             }
             representation = representation.or_else(|| Representation::of(self.head, &response));
             let Some(of) = &representation else { return End::Broken };
+            self.journal.skips(fault.name());
             match self.resume(Rest { of, from: download.bytes }, &mut others).await {
                 Some(found) => (link, account) = found,
                 None => return End::Broken,
@@ -278,12 +313,14 @@ impl<F: Front> Carried<'_, F> {
         }
     }
 
+    /// The next server is to take the place of one that has failed.
+    fn passes_over(&mut self, account: &mut Account, failure: Failure) {
+        account.failed(failure);
+        self.journal.skips(failure.name());
+    }
+
     /// Finds the rest of a representation at another server.
-    async fn resume(
-        &mut self,
-        rest: Rest<'_>,
-        others: &mut impl Iterator<Item = Account>,
-    ) -> Option<(Box<Link>, Account)> {
+    async fn resume(&mut self, rest: Rest<'_>, others: &mut Turns<'_>) -> Option<(Box<Link>, Account)> {
         for mut account in others {
             match self.attempt(&mut account, Some(rest)).await {
                 Ok((response, link)) if rest.is_in(&response) => {
@@ -291,8 +328,11 @@ impl<F: Front> Carried<'_, F> {
                     self.client.worker().tally().resumed.add(1);
                     return Some((link, account));
                 }
-                Ok(_) => account.dismissed(),
-                Err(Attempt::Elsewhere(failure) | Attempt::Over(failure, _)) => account.failed(failure),
+                Ok(_) => {
+                    account.dismissed();
+                    self.journal.skips("differs");
+                }
+                Err(Attempt::Elsewhere(failure) | Attempt::Over(failure, _)) => self.passes_over(&mut account, failure),
             }
         }
         None
@@ -308,12 +348,18 @@ impl<F: Front> Carried<'_, F> {
         if let Poll::Ready(Err(_)) = self.poll_upload(cx, link) {
             return Poll::Ready(Err(Failure::Client));
         }
+        if self.is_body_too_long() {
+            return Poll::Ready(Err(Failure::Client));
+        }
         let client = self.client;
-        match download.poll(cx, &mut link.conn, self.front, || client.moved()) {
+        let polled = download.poll(cx, &mut link.conn, self.front, || client.moved());
+        client.download.report(download.bytes, download.waits_for() == Some(Side::Sink));
+        match polled {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Ready(Err(Broken::Source(_))) => Poll::Ready(Err(Failure::Broken)),
             Poll::Ready(Err(Broken::Sink)) => Poll::Ready(Err(Failure::Client)),
             Poll::Pending if !client.is_overdue() => Poll::Pending,
+            Poll::Pending if client.is_slow() => Poll::Ready(Err(Failure::Client)),
             Poll::Pending if download.waits_for() == Some(Side::Source) => Poll::Ready(Err(Failure::Broken)),
             Poll::Pending => Poll::Ready(Err(Failure::Client)),
         }
@@ -321,51 +367,59 @@ impl<F: Front> Carried<'_, F> {
 
     /// Carries bytes of another protocol both ways until both sides have ended.
     async fn tunnel(self, response: ResponseHead, mut link: Box<Link>, mut account: Account) -> End {
-        let Carried { client, front, .. } = self;
+        let Carried { client, front, journal, .. } = self;
         front.switch(&response);
         link.conn.expect(Length::UntilClose);
         link.conn.stage(false);
         client.tunnels();
-        let (mut up, mut down) = (Some(Transfer::default()), Some(Transfer::default()));
+        let (mut up, mut down) = (Transfer::default(), Transfer::default());
+        let (mut up_ended, mut down_ended) = (false, false);
         let ended = poll_fn(|cx| {
             // Who has ended his direction may still listen.
-            if let Some(way) = &mut up
-                && way.poll(cx, front, &mut link.conn, || client.moved()).map_err(drop)?.is_ready()
+            if !up_ended
+                && up.poll(cx, front, &mut link.conn, || client.moved()).map_err(drop)?.is_ready()
                 && link.conn.poll_shutdown(cx).map_err(drop)?.is_ready()
             {
-                up = None;
+                up_ended = true;
             }
-            if let Some(way) = &mut down
-                && way.poll(cx, &mut link.conn, front, || client.moved()).map_err(drop)?.is_ready()
+            if !down_ended
+                && down.poll(cx, &mut link.conn, front, || client.moved()).map_err(drop)?.is_ready()
                 && front.poll_shutdown(cx).map_err(drop)?.is_ready()
             {
-                down = None;
+                down_ended = true;
             }
-            match (&up, &down) {
-                (None, None) => Poll::Ready(Ok(())),
+            match (up_ended, down_ended) {
+                (true, true) => Poll::Ready(Ok(())),
                 _ if client.is_overdue() => Poll::Ready(Err(())),
                 _ => Poll::Pending,
             }
         });
-        match ended.await {
+        let ended = ended.await;
+        (journal.received, journal.sent) = (up.bytes, down.bytes);
+        match ended {
             Ok(()) => {
-                account.complete();
+                account.complete(journal.completes());
                 End::Whole
             }
             Err(()) => {
                 account.failed(Failure::Client);
+                journal.breaks(Failure::Client);
                 End::Broken
             }
         }
     }
 }
 
-async fn connect(client: &Client, account: &Account) -> Option<Box<Link>> {
+async fn connect(client: &Client, account: &Account, journal: &mut Journal<'_>) -> Option<Box<Link>> {
     let (worker, pool) = (client.worker(), account.pool());
     let (ends, wait) = (&client.peer().ends, worker.timeouts().connect);
+    let began = Instant::now();
     match Link::connect(&pool.server, ends, wait, worker.wire()).await {
         Ok(link) => {
             pool.tally.connects.add(1);
+            let within = began.elapsed();
+            pool.tally.connect.record(within);
+            journal.connected(within);
             Some(link)
         }
         Err(error) => {
@@ -380,6 +434,7 @@ fn give_up(error: &NoAnswer) -> Attempt {
         NoAnswer::Server(NoResponse::Closed) => (Failure::Closed, Refusal::BadGateway),
         NoAnswer::Server(NoResponse::Garbage) => (Failure::Garbage, Refusal::BadGateway),
         NoAnswer::Body => (Failure::Client, Refusal::BadRequest),
+        NoAnswer::BodyTooLong => (Failure::Client, Refusal::BodyTooLong),
         NoAnswer::Overdue(Awaited::Client) => (Failure::Client, Refusal::Late),
         NoAnswer::Overdue(Awaited::Server) => (Failure::TimedOut, Refusal::TimedOut),
     };

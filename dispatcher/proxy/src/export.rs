@@ -1,7 +1,7 @@
 //! The counters as Prometheus reads them. There is a label for servers and none for URLs: their number has a bound.
 
 use crate::dispatcher::Shared;
-use crate::metrics::{BOUNDS, CLASSES, Counter, Failure, Histogram, Refusal, Tally};
+use crate::metrics::{BOUNDS, CLASSES, Counter, Failure, Histogram, Refusal, Tally, Wait};
 use crate::peer::NoHeader;
 use crate::reload::{Reload, ReloadOutcome};
 use prometheus_client::collector::Collector;
@@ -29,6 +29,7 @@ pub(crate) fn render(shared: Arc<Shared>) -> Result<String, fmt::Error> {
 struct Series {
     labels: [(&'static str, String); 2],
     active: u32,
+    waiting: u64,
     used: bool,
     warmth: Warmth,
     tallies: Vec<Arc<Tally>>,
@@ -43,6 +44,7 @@ impl Series {
             .map(|(server, routed)| Series {
                 labels: [("server", server.name.to_string()), ("algorithm", algorithm.clone())],
                 active: server.active(),
+                waiting: server.gate.waiting() as u64,
                 used: routed.state.serves(),
                 warmth: routed.warmth,
                 tallies: server.tallies(),
@@ -54,13 +56,13 @@ impl Series {
         self.tallies.iter().map(|tally| counter(tally).get()).sum()
     }
 
-    fn latency(&self, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+    fn histogram(&self, encoder: &mut MetricEncoder<'_>, of: impl Fn(&Tally) -> &Histogram) -> fmt::Result {
         let seconds = |micros: u64| micros as f64 / 1e6;
         let bound = |i: usize| BOUNDS.get(i).map_or(f64::INFINITY, |&micros| seconds(micros));
-        let bucket = |i: usize| (bound(i), self.sum(|tally| &tally.latency.buckets[i]));
+        let bucket = |i: usize| (bound(i), self.sum(|tally| &of(tally).buckets[i]));
         let buckets: [_; BOUNDS.len() + 1] = std::array::from_fn(bucket);
         let count = buckets.iter().map(|(_, count)| count).sum();
-        let sum = seconds(self.sum(|Tally { latency: Histogram { sum, .. }, .. }| sum));
+        let sum = seconds(self.sum(|tally| &of(tally).sum));
         encoder.encode_family(&self.labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 }
@@ -79,6 +81,11 @@ fn encode_servers(encoder: &mut DescriptorEncoder<'_>, series: &[Series]) -> fmt
     let mut active = encoder.encode_descriptor("active", "Requests that are not complete", None, MetricType::Gauge)?;
     for server in series {
         active.encode_family(&server.labels)?.encode_gauge(&server.active)?;
+    }
+    let help = "Requests that wait for a place there";
+    let mut waiting = encoder.encode_descriptor("waiting", help, None, MetricType::Gauge)?;
+    for server in series {
+        waiting.encode_family(&server.labels)?.encode_gauge(&server.waiting)?;
     }
     let mut used = encoder.encode_descriptor("used", "Whether requests are sent there", None, MetricType::Gauge)?;
     for server in series {
@@ -99,6 +106,16 @@ fn encode_requests(encoder: &mut DescriptorEncoder<'_>, series: &[Series]) -> fm
     for server in series {
         count(&mut picks.encode_family(&server.labels)?, server.sum(|tally| &tally.picks))?;
     }
+    let help = "Requests sent there after another server had failed";
+    let mut retries = encoder.encode_descriptor("retries", help, None, MetricType::Counter)?;
+    for server in series {
+        count(&mut retries.encode_family(&server.labels)?, server.sum(|tally| &tally.retries))?;
+    }
+    let help = "Requests that found no place there";
+    let mut full = encoder.encode_descriptor("full", help, None, MetricType::Counter)?;
+    for server in series {
+        count(&mut full.encode_family(&server.labels)?, server.sum(|tally| &tally.full))?;
+    }
     let mut connects = encoder.encode_descriptor("connects", "Connections made", None, MetricType::Counter)?;
     for server in series {
         count(&mut connects.encode_family(&server.labels)?, server.sum(|tally| &tally.connects))?;
@@ -117,9 +134,22 @@ fn encode_requests(encoder: &mut DescriptorEncoder<'_>, series: &[Series]) -> fm
             count(&mut failures.encode_family(&labels)?, server.sum(|tally| &tally.failures[kind as usize]))?;
         }
     }
-    let help = "From a request's head to the end of its response's body";
-    let mut latency = encoder.encode_descriptor("latency", help, Some(&Unit::Seconds), MetricType::Histogram)?;
-    series.iter().try_for_each(|server| server.latency(&mut latency))
+    encode_histogram(encoder, series, "connect", "What it took to connect", |tally| &tally.connect)?;
+    let help = "From a request's first byte to its response's head";
+    encode_histogram(encoder, series, "first_byte", help, |tally| &tally.first_byte)?;
+    let help = "From a request's first byte to the end of its response's body";
+    encode_histogram(encoder, series, "latency", help, |tally| &tally.latency)
+}
+
+fn encode_histogram(
+    encoder: &mut DescriptorEncoder<'_>,
+    series: &[Series],
+    name: &str,
+    help: &str,
+    of: impl Fn(&Tally) -> &Histogram,
+) -> fmt::Result {
+    let mut histogram = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+    series.iter().try_for_each(|server| server.histogram(&mut histogram, &of))
 }
 
 fn encode_clients(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::Result {
@@ -143,11 +173,42 @@ fn encode_clients(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::
     let help = "Requests that the dispatcher answered itself";
     let mut refused = encoder.encode_descriptor("refused", help, None, MetricType::Counter)?;
     for refusal in Refusal::ALL {
-        let labels = [("status", refusal.status().as_str().to_owned())];
+        let labels = [("status", refusal.status().as_str().to_owned()), ("reason", refusal.name().to_owned())];
         let number = sum(&|thread| shared.clients[thread].refused[refusal as usize].get());
         count(&mut refused.encode_family(&labels)?, number)?;
     }
-    Ok(())
+    let help = "Requests that a log does not tell of, for its target was too slow or failed";
+    let mut lost = encoder.encode_descriptor("log_lost", help, None, MetricType::Counter)?;
+    for (name, lines) in &shared.lost {
+        count(&mut lost.encode_family(&[("log", *name)])?, lines.lines())?;
+    }
+    encode_limits(encoder, shared, sum)
+}
+
+fn encode_limits(
+    encoder: &mut DescriptorEncoder<'_>,
+    shared: &Shared,
+    sum: impl Fn(&dyn Fn(usize) -> u64) -> u64,
+) -> fmt::Result {
+    let tally = |thread: usize| &shared.clients[thread];
+    let help = "Client connections that had to wait for a place";
+    let mut delayed = encoder.encode_descriptor("delayed_connections", help, None, MetricType::Counter)?;
+    count(&mut delayed, sum(&|thread| tally(thread).delayed.get()))?;
+    let help = "Client connections that were closed at once, since their address has too many";
+    let mut crowded = encoder.encode_descriptor("crowded_connections", help, None, MetricType::Counter)?;
+    count(&mut crowded, sum(&|thread| tally(thread).crowded.get()))?;
+    let help = "Waits of client connections that were long enough";
+    let mut timeouts = encoder.encode_descriptor("timeouts", help, None, MetricType::Counter)?;
+    for wait in Wait::ALL {
+        let number = sum(&|thread| tally(thread).timeouts[wait as usize].get());
+        count(&mut timeouts.encode_family(&[("wait", wait.name())])?, number)?;
+    }
+    let help = "Requests that did not go to another server, since too many had";
+    let mut unretried = encoder.encode_descriptor("unretried", help, None, MetricType::Counter)?;
+    count(&mut unretried, sum(&|thread| tally(thread).unretried.get()))?;
+    let help = "Memory that messages under way hold, and that threads have at hand";
+    let mut memory = encoder.encode_descriptor("memory", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+    memory.encode_gauge(&(shared.admission.memory.used() as u64))
 }
 
 fn encode_dispatcher(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::Result {

@@ -4,7 +4,7 @@ use crate::body::{BodyError, Piece, Sink, Source};
 use crate::client::Client;
 use crate::conn::{Conn, HeadError};
 use crate::http1::head::{Fields, Rules};
-use crate::http1::rewrite::{self, After};
+use crate::http1::rewrite::{self, After, Own};
 use crate::http1::{Bad, Length, RequestHead, ResponseHead};
 use crate::io::Io;
 use crate::metrics::Refusal;
@@ -12,6 +12,7 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 /// So many empty lines before a request are read over, which some clients send after a body (RFC 9112, section 2.2).
 const MOST_EMPTY_LINES: usize = 4;
@@ -21,12 +22,15 @@ const MOST_EMPTY_LINES: usize = 4;
 pub(crate) trait Front: Source + Sink {
     /// The scheme of URLs that are asked for here.
     fn scheme(&self) -> &'static str;
+    /// When the first byte of the request came.
+    fn began(&self) -> Instant;
     /// Passes an interim response on, if the client can take one.
     fn interim(&mut self, head: &ResponseHead);
-    /// Begins a response, with a body of that length as it comes from the server. `last` asks that no request follows.
-    fn respond(&mut self, head: &ResponseHead, last: bool);
+    /// Begins a response, with a body of that length as it comes from the server. `last` asks that no request follows;
+    /// `own` is added to it.
+    fn respond(&mut self, head: &ResponseHead, last: bool, own: &Own<'_>);
     /// Answers in the dispatcher's own words.
-    fn refuse(&mut self, refusal: Refusal, last: bool);
+    fn refuse(&mut self, refusal: Refusal, last: bool, own: &Own<'_>);
     /// Hands the connection over to the protocol that a response has switched to.
     fn switch(&mut self, head: &ResponseHead);
     /// Whether all of the request has come.
@@ -39,6 +43,8 @@ pub(crate) trait Front: Source + Sink {
 pub(crate) struct Http1 {
     conn: Conn,
     client: Rc<Client>,
+    /// When the first byte of the request came; `None` before.
+    began: Option<Instant>,
     /// What of the request decides on the response's form.
     request: Request,
 }
@@ -61,14 +67,16 @@ pub(crate) enum NoRequest {
 impl Http1 {
     pub(crate) fn new(io: Io, client: Rc<Client>) -> Self {
         let conn = Conn::new(io, client.worker().wire());
-        Http1 { conn, client, request: Request { version_10: false, to_head: false, keep_alive: false } }
+        Http1 { conn, client, began: None, request: Request { version_10: false, to_head: false, keep_alive: false } }
     }
 
     /// Waits for a request's head. Its body is then expected.
     pub(crate) async fn request(&mut self) -> Result<Box<RequestHead>, NoRequest> {
         self.request = Request { version_10: false, to_head: false, keep_alive: false };
+        self.began = None;
         if !self.conn.waiting().is_empty() {
             self.client.has_read();
+            self.began = Some(Instant::now());
         }
         let mut empty_lines = 0;
         let head = loop {
@@ -89,12 +97,16 @@ impl Http1 {
 
     /// Waits for a request's head; `None` for an empty line in its place.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Box<RequestHead>>, NoRequest>> {
-        let client = &self.client;
+        let (client, began) = (&self.client, &mut self.began);
+        let has_read = || {
+            client.has_read();
+            began.get_or_insert_with(Instant::now);
+        };
         let read = |bytes: &[u8], rules: &Rules| match bytes {
             b"\r\n" => Ok(None),
             bytes => RequestHead::read(bytes, rules).map(|head| Some(Box::new(head))),
         };
-        let polled = self.conn.poll_head(cx, || client.has_read(), read);
+        let polled = self.conn.poll_head(cx, has_read, read);
         let begun = !self.conn.waiting().is_empty();
         let head = match polled {
             Poll::Pending if client.is_overdue() && begun => return refused(Refusal::Late),
@@ -108,6 +120,7 @@ impl Http1 {
             Ok(Ok(head)) => Poll::Ready(Ok(head)),
             Ok(Err(Bad::Malformed)) | Err(HeadError::Malformed) => refused(Refusal::BadRequest),
             Ok(Err(Bad::Version)) => refused(Refusal::Version),
+            Ok(Err(Bad::TargetTooLong)) => refused(Refusal::UriTooLong),
             Ok(Err(Bad::Unsupported)) => refused(Refusal::Unsupported),
             Ok(Err(Bad::TooManyFields)) | Err(HeadError::TooLong) => refused(Refusal::TooLong),
             Err(HeadError::Ended | HeadError::Broken) => Poll::Ready(Err(NoRequest::Gone)),
@@ -165,13 +178,17 @@ impl Front for Http1 {
         self.conn.scheme()
     }
 
+    fn began(&self) -> Instant {
+        self.began.unwrap_or_else(Instant::now)
+    }
+
     fn interim(&mut self, head: &ResponseHead) {
         if !self.request.version_10 {
             rewrite::interim(head, self.conn.stage(false));
         }
     }
 
-    fn respond(&mut self, head: &ResponseHead, last: bool) {
+    fn respond(&mut self, head: &ResponseHead, last: bool, own: &Own<'_>) {
         let length = match head.length {
             // Such a body ends with the connection for a client that knows no chunks.
             Length::Chunked | Length::UntilClose if self.request.version_10 => Length::UntilClose,
@@ -180,13 +197,14 @@ impl Front for Http1 {
         };
         let after = self.after(last || length == Length::UntilClose);
         let date = self.client.worker().clock().http_date();
-        rewrite::response(head, length, after, &date, self.conn.stage(length == Length::Chunked));
+        rewrite::response(head, length, after, &date, own, self.conn.stage(length == Length::Chunked));
     }
 
-    fn refuse(&mut self, refusal: Refusal, last: bool) {
+    fn refuse(&mut self, refusal: Refusal, last: bool, own: &Own<'_>) {
         let (bodiless, after) = (self.request.to_head, self.after(last));
         let date = self.client.worker().clock().http_date();
-        rewrite::own(refusal.status(), refusal.text(), bodiless, after, &date, self.conn.stage(false));
+        let (status, text, retry_after) = (refusal.status(), refusal.text(), refusal.retry_after());
+        rewrite::own(status, text, retry_after, bodiless, after, &date, own, self.conn.stage(false));
     }
 
     fn switch(&mut self, head: &ResponseHead) {

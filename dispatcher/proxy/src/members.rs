@@ -1,5 +1,6 @@
 //! The servers of the cluster as the control thread knows them.
 
+use crate::admission::gate;
 use crate::config::{Config, Source};
 use crate::error::StartError;
 use crate::health::Monitor;
@@ -66,17 +67,17 @@ impl Drop for Attendant {
 }
 
 impl Member {
-    pub(crate) fn new(spec: Spec, order: Option<Order>) -> Self {
+    pub(crate) fn new(spec: Spec, order: Option<Order>, size: gate::Size) -> Self {
         let address = spec.endpoint.parse().ok();
-        let server = spec.server(address);
+        let server = spec.server(address, size);
         Member { spec, server, monitor: Monitor::default(), order, warmup: Warmup::default(), attendant: None }
     }
 
     /// The same server as its source now describes it, with its counts and connections; a new one where it has moved, or
     /// is spoken to otherwise.
-    pub(crate) fn becomes(self, spec: Spec) -> Self {
+    pub(crate) fn becomes(self, spec: Spec, size: gate::Size) -> Self {
         let same = self.spec.endpoint == spec.endpoint && self.spec.send_proxy == spec.send_proxy;
-        if same { Member { spec, ..self } } else { Member::new(spec, self.order) }
+        if same { Member { spec, ..self } } else { Member::new(spec, self.order, size) }
     }
 
     /// Its state as its source and the operator have it.
@@ -99,8 +100,8 @@ impl Member {
     }
 
     /// Its name was looked up.
-    pub(crate) fn found_at(&mut self, address: SocketAddr) {
-        self.server = self.spec.server(Some(address));
+    pub(crate) fn found_at(&mut self, address: SocketAddr, size: gate::Size) {
+        self.server = self.spec.server(Some(address), size);
         self.attendant = None;
     }
 
@@ -112,8 +113,8 @@ impl Member {
 
 impl Spec {
     /// What threads share about it, once its address is known.
-    fn server(&self, address: Option<SocketAddr>) -> Arc<Server> {
-        Arc::new(Server::new(self.name.clone(), self.endpoint.clone(), address, self.send_proxy))
+    fn server(&self, address: Option<SocketAddr>, size: gate::Size) -> Arc<Server> {
+        Arc::new(Server::new(self.name.clone(), self.endpoint.clone(), address, self.send_proxy, size))
     }
 
     fn routed(&self, state: VmState) -> vibra_routing::Server {
@@ -143,6 +144,11 @@ pub(crate) fn warmths(members: &mut [Member], used: &[bool], now: Instant, whole
         }
     }
     members.iter().map(|member| member.warmup.warmth(now, whole)).collect()
+}
+
+/// What each server takes at once.
+pub(crate) fn size(config: &Config) -> gate::Size {
+    gate::Size { most: config.limits.requests_per_server, room: config.limits.queue_per_server }
 }
 
 /// The VMs of a customer in cluster order.
@@ -209,7 +215,8 @@ mod tests {
     fn an_order_overrules_the_source_only_to_take_requests_away() {
         let (name, endpoint): (VmId, _) = ("a".parse().unwrap(), "127.0.0.1:1".to_owned());
         let spec = |state| Spec { name: name.clone(), endpoint: endpoint.clone(), send_proxy: None, weight: 1, state };
-        let state = |told, order| Member::new(spec(told), order).state();
+        let size = gate::Size { most: 1, room: 0 };
+        let state = |told, order| Member::new(spec(told), order, size).state();
         assert_eq!(state(VmState::Up, None), VmState::Up);
         assert_eq!(state(VmState::Up, Some(Order::Drain)), VmState::Draining);
         assert_eq!(state(VmState::Down, Some(Order::Drain)), VmState::Down);

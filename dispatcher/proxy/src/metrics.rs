@@ -44,7 +44,7 @@ impl Failure {
     pub(crate) const ALL: [Failure; 6] =
         [Failure::Connect, Failure::Closed, Failure::Garbage, Failure::TimedOut, Failure::Broken, Failure::Client];
 
-    /// Its name as a label.
+    /// Its name as a label, and in the log.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Failure::Connect => "connect",
@@ -70,13 +70,21 @@ pub(crate) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 pub(crate) struct Tally {
     /// Requests that were sent here, or tried to.
     pub(crate) picks: Counter,
+    /// Requests that found no place here.
+    pub(crate) full: Counter,
     /// Connections made.
     pub(crate) connects: Counter,
     /// Responses by status class.
     pub(crate) responses: [Counter; CLASSES.len()],
     /// Failures by kind.
     pub(crate) failures: [Counter; Failure::ALL.len()],
-    /// From the request's head to the end of the response's body, of complete requests.
+    /// Requests that were sent here after another server had failed.
+    pub(crate) retries: Counter,
+    /// What it took to connect.
+    pub(crate) connect: Histogram,
+    /// From the request's first byte to the response's head.
+    pub(crate) first_byte: Histogram,
+    /// From the request's first byte to the end of the response's body, of complete requests.
     pub(crate) latency: Histogram,
 }
 
@@ -104,9 +112,58 @@ pub(crate) struct ClientTally {
     pub(crate) headless: [Counter; NoHeader::KINDS.len()],
     /// How often the thread has looked at its clock.
     pub(crate) ticks: Counter,
+    /// Connections that had to wait for a place.
+    pub(crate) delayed: Counter,
+    /// Connections that were closed at once, since their address has too many.
+    pub(crate) crowded: Counter,
+    /// Waits that were long enough, by [`Wait`].
+    pub(crate) timeouts: [Counter; Wait::ALL.len()],
+    /// Requests that did not go to another server after one had failed, since too many had.
+    pub(crate) unretried: Counter,
     /// Requests that the dispatcher answered itself, by [`Refusal`].
     pub(crate) refused: [Counter; Refusal::ALL.len()],
 }
+
+/// What a client's connection waits for, and may wait for no longer than so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// A request.
+    Idle,
+    /// The rest of a request's head.
+    Header,
+    /// A server's response.
+    Response,
+    /// Anything of a body to move.
+    Stall,
+    /// Anything to move after an upgrade.
+    Tunnel,
+    /// A request's body, which comes too slowly.
+    Upload,
+    /// The client, who takes a response too slowly.
+    Download,
+}
+
+impl Wait {
+    pub(crate) const ALL: [Wait; 7] =
+        [Wait::Idle, Wait::Header, Wait::Response, Wait::Stall, Wait::Tunnel, Wait::Upload, Wait::Download];
+
+    /// Its name as a label, and in the log.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Wait::Idle => "idle",
+            Wait::Header => "header",
+            Wait::Response => "response",
+            Wait::Stall => "stall",
+            Wait::Tunnel => "tunnel",
+            Wait::Upload => "upload",
+            Wait::Download => "download",
+        }
+    }
+}
+
+/// When to come again after a refusal for overload, in seconds (RFC 9110, section 10.2.3). Overload seldom lasts, and a
+/// refusal costs little.
+const RETRY_AFTER: u32 = 1;
 
 /// Why the dispatcher answers a request itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +174,12 @@ pub(crate) enum Refusal {
     Late,
     /// Its head is longer, or has more fields, than is taken.
     TooLong,
+    /// Its first line is longer than is taken.
+    UriTooLong,
+    /// Its body is longer than is taken.
+    BodyTooLong,
+    /// Its client makes too many.
+    TooMany,
     /// It asks for a tunnel, or its body is encoded in a way that is not undone here.
     Unsupported,
     /// It speaks another version of HTTP.
@@ -127,40 +190,77 @@ pub(crate) enum Refusal {
     BadGateway,
     /// There is no server to try.
     NoServer,
+    /// No server has a place for it.
+    Full,
+    /// There is no memory for it.
+    Memory,
     /// The server gave no response in time.
     TimedOut,
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Refusal; 9] = [
+    pub(crate) const ALL: [Refusal; 14] = [
         Refusal::BadRequest,
         Refusal::Late,
         Refusal::TooLong,
+        Refusal::UriTooLong,
+        Refusal::BodyTooLong,
+        Refusal::TooMany,
         Refusal::Unsupported,
         Refusal::Version,
         Refusal::Loop,
         Refusal::BadGateway,
         Refusal::NoServer,
+        Refusal::Full,
+        Refusal::Memory,
         Refusal::TimedOut,
     ];
+
+    /// Its name as a label, and in the log.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Refusal::BadRequest => "malformed",
+            Refusal::Late => "late",
+            Refusal::TooLong => "header",
+            Refusal::UriTooLong => "uri",
+            Refusal::BodyTooLong => "body",
+            Refusal::TooMany => "rate",
+            Refusal::Unsupported => "unsupported",
+            Refusal::Version => "version",
+            Refusal::Loop => "loop",
+            Refusal::BadGateway => "server",
+            Refusal::NoServer => "no_server",
+            Refusal::Full => "full",
+            Refusal::Memory => "memory",
+            Refusal::TimedOut => "timeout",
+        }
+    }
 
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Refusal::BadRequest => StatusCode::BAD_REQUEST,
             Refusal::Late => StatusCode::REQUEST_TIMEOUT,
             Refusal::TooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Refusal::UriTooLong => StatusCode::URI_TOO_LONG,
+            Refusal::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Unsupported => StatusCode::NOT_IMPLEMENTED,
             Refusal::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Refusal::Loop => StatusCode::LOOP_DETECTED,
             Refusal::BadGateway => StatusCode::BAD_GATEWAY,
-            Refusal::NoServer => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::NoServer | Refusal::Full | Refusal::Memory => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
+    /// When to come again, in seconds, if it may help to come again.
+    pub(crate) fn retry_after(self) -> Option<u32> {
+        matches!(self.status().as_u16(), 429 | 503).then_some(RETRY_AFTER)
+    }
+
     /// Whether it is the client's doing; what else he sends is then not to be relied on.
     pub(crate) fn is_the_clients(self) -> bool {
-        matches!(self.status().as_u16(), 400..=499 | 501 | 505)
+        self != Refusal::TooMany && matches!(self.status().as_u16(), 400..=499 | 501 | 505)
     }
 
     /// What the client is told.
@@ -169,6 +269,9 @@ impl Refusal {
             Refusal::BadRequest => "400: a request needs one Host, a path, clear framing, and a whole body\n",
             Refusal::Late => "408: the request took too long to come\n",
             Refusal::TooLong => "431: the request's head is too long\n",
+            Refusal::UriTooLong => "414: the request's target is too long\n",
+            Refusal::BodyTooLong => "413: the request's body is too long\n",
+            Refusal::TooMany => "429: too many requests\n",
             Refusal::Version => "505: this is HTTP/1.1\n",
             Refusal::Unsupported => "501: no tunnels, and no transfer coding but chunked\n",
             Refusal::Loop => {
@@ -176,6 +279,8 @@ impl Refusal {
             }
             Refusal::BadGateway => "502: no server gave a valid response\n",
             Refusal::NoServer => "503: no server is available\n",
+            Refusal::Full => "503: every server is busy\n",
+            Refusal::Memory => "503: too much is under way\n",
             Refusal::TimedOut => "504: the server gave no response in time\n",
         }
     }

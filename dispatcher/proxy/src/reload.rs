@@ -104,7 +104,8 @@ impl std::fmt::Display for Listed<'_> {
 /// If one of them is fixed while the dispatcher runs.
 pub(crate) fn changes(old: &Config, new: &Config) -> Result<Vec<&'static str>, ReloadError> {
     // Whole, so that a new part cannot be forgotten here.
-    let Config { listen, admin, threads, settings, source, health, timeouts, limits, drain, peers } = new;
+    let Config { listen, admin, threads, settings, source, health, timeouts, limits, drain, peers, access_log, trace } =
+        new;
     let differing = |parts: &[(&'static str, bool)]| -> Vec<_> {
         parts.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect()
     };
@@ -113,13 +114,27 @@ pub(crate) fn changes(old: &Config, new: &Config) -> Result<Vec<&'static str>, R
         (Source::Directory { customer: old, .. }, Source::Directory { customer: new, .. }) => (false, old != new),
         _ => (false, true),
     };
-    let fixed = differing(&[
+    let mut fixed = differing(&[
         ("listen", *listen != old.listen),
         ("admin", *admin != old.admin),
         ("threads", *threads != old.threads),
         ("source", origin),
         ("timeouts.tick", timeouts.tick != old.timeouts.tick),
+        ("access_log", *access_log != old.access_log),
+        ("trace", *trace != old.trace),
     ]);
+    // What all threads keep count of together.
+    let (was, is) = (&old.limits, limits);
+    fixed.extend(differing(&[
+        ("limits.connections", is.connections != was.connections),
+        ("limits.connections_per_address", is.connections_per_address != was.connections_per_address),
+        ("limits.rate", is.rate != was.rate),
+        ("limits.requests_per_server", is.requests_per_server != was.requests_per_server),
+        ("limits.queue_per_server", is.queue_per_server != was.queue_per_server),
+        ("limits.memory", is.memory != was.memory),
+        ("limits.retry_percent", is.retry_percent != was.retry_percent),
+        ("limits.retries_per_second", is.retries_per_second != was.retries_per_second),
+    ]));
     if !fixed.is_empty() {
         return Err(ReloadError::Fixed { what: fixed.join(", ") });
     }

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use crate::http1::head::Rules;
 
-    const RULES: Rules = Rules { fields: 100, coding_overrules_length: false };
+    const RULES: Rules = Rules { fields: 100, line: 100, target: 80, coding_overrules_length: false };
 
     fn request(method: &str, fields: &str) -> RequestHead {
         RequestHead::read(format!("{method} / HTTP/1.1\r\nHost: x\r\n{fields}\r\n").as_bytes(), &RULES).unwrap()

@@ -1,5 +1,6 @@
 //! What all threads share about one server.
 
+use crate::admission::gate::{self, Gate};
 use crate::metrics::Tally;
 use crate::proxy_protocol::ProxyVersion;
 use std::net::SocketAddr;
@@ -18,8 +19,8 @@ pub(crate) struct Server {
     pub(crate) address: Option<SocketAddr>,
     /// The version of the PROXY header that it wants its connections to begin with, if any.
     pub(crate) send_proxy: Option<ProxyVersion>,
-    /// Requests that are not complete.
-    active: AtomicU32,
+    /// Who has entered and not left: the requests that are not complete.
+    pub(crate) gate: Gate,
     /// Failed requests in a row.
     failures: AtomicU32,
     /// One from each thread. Locked when a thread first sees the server and when counters are read.
@@ -32,13 +33,14 @@ impl Server {
         endpoint: String,
         address: Option<SocketAddr>,
         send_proxy: Option<ProxyVersion>,
+        size: gate::Size,
     ) -> Self {
         Server {
             name,
             endpoint,
             address,
             send_proxy,
-            active: AtomicU32::new(0),
+            gate: Gate::new(size),
             failures: AtomicU32::new(0),
             tallies: Mutex::default(),
         }
@@ -46,17 +48,7 @@ impl Server {
 
     /// Requests that are not complete.
     pub(crate) fn active(&self) -> u32 {
-        self.active.load(Relaxed)
-    }
-
-    /// One request more.
-    pub(crate) fn enter(&self) {
-        self.active.fetch_add(1, Relaxed);
-    }
-
-    /// One request less.
-    pub(crate) fn leave(&self) {
-        self.active.fetch_sub(1, Relaxed);
+        self.gate.active()
     }
 
     /// A request got a response.

@@ -76,6 +76,8 @@ pub struct ServerStatus {
     pub warmth: f64,
     /// Requests that are not complete.
     pub active: u32,
+    /// Requests that wait for a place there.
+    pub waiting: usize,
     /// Requests that were sent there, or tried to.
     pub picks: u64,
     /// Connections made.
@@ -133,6 +135,7 @@ impl ServerStatus {
             used: routed.state.serves(),
             warmth: f64::from(routed.warmth.get()) / f64::from(Warmth::FULL.get()),
             active: server.active(),
+            waiting: server.gate.waiting(),
             picks: sum(&|tally| &tally.picks),
             connects: sum(&|tally| &tally.connects),
             responses: CLASSES.iter().enumerate().map(|(i, &name)| (name, sum(&|tally| &tally.responses[i]))).collect(),

@@ -1,28 +1,40 @@
 //! One thread of the data path: its listeners, its clients, its connections to servers.
 
+use crate::admission::connections;
+use crate::admission::memory::Purse;
+use crate::admission::pace::Least;
+use crate::admission::rate::Key;
+use crate::admission::retries::RetryBudget;
 use crate::buffer::Buffers;
-use crate::client::Client;
+use crate::client::{Allowed, Client};
 use crate::clock::Clock;
-use crate::config::{Limits, Timeouts};
+use crate::config::Config;
 use crate::conn::Wire;
 use crate::dispatcher::{Shared, Stop};
-use crate::http1::head::Rules;
-use crate::metrics::ClientTally;
+use crate::http1::head::{Name, Rules};
+use crate::http1::{Length, RequestHead};
+use crate::ids::Ids;
+use crate::limits::{Limits, Timeouts};
+use crate::log::{Record, Sink};
+use crate::metrics::{ClientTally, Refusal};
 use crate::peer::{self, Peer};
 use crate::peers::Peers;
 use crate::pool::Pool;
 use crate::proxy_protocol::Ends;
 use crate::routes::Routes;
 use crate::server::Server;
-use std::cell::{Cell, RefCell};
+use crate::trace::Sampling;
+use std::cell::{Cell, RefCell, RefMut};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
-use std::{collections::HashMap, io, net::SocketAddr, rc::Rc};
+use std::{collections::HashMap, io, rc::Rc};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
-use vibra_routing::{Candidates, PickState};
+use vibra_routing::{Candidates, Explanation, PickState};
 
 /// How long to wait before accepting again after the system refused, as it does when out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -41,22 +53,40 @@ pub(crate) struct Worker {
     /// A client has gone.
     left: Notify,
     draining: Cell<bool>,
+    ids: RefCell<Ids>,
+    sampling: Option<Sampling>,
+    logs: RefCell<Vec<Sink>>,
+    retries: RefCell<RetryBudget>,
 }
 
 /// The routing snapshot as one thread sees it: with its own pools, at the servers' indexes.
 pub(crate) struct View {
     routes: Arc<Routes>,
     pub(crate) pools: Vec<Rc<Pool>>,
+    /// The configuration that holds.
+    config: Rc<Config>,
     wire: Rc<Wire>,
-    peers: Rc<Peers>,
+}
+
+/// A part of the configuration that held when it was asked for.
+pub(crate) struct Part<T: 'static> {
+    config: Rc<Config>,
+    part: fn(&Config) -> &T,
+}
+
+impl<T> Deref for Part<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        (self.part)(&self.config)
+    }
 }
 
 impl View {
     /// The first one.
-    fn new(routes: Arc<Routes>) -> Self {
-        let wire = Rc::new(wire(&routes.config.limits));
-        let peers = Rc::new(routes.config.peers.clone());
-        View { routes: routes.clone(), pools: Vec::new(), wire, peers }.followed_by(routes)
+    fn new(routes: Arc<Routes>, memory: Rc<Purse>) -> Self {
+        let (config, wire) = own(&routes.config, memory);
+        View { routes: routes.clone(), pools: Vec::new(), config, wire }.followed_by(routes)
     }
 
     /// The one after this: connections to servers that stay are kept.
@@ -68,19 +98,18 @@ impl View {
             None => Rc::new(Pool::new(server.clone())),
         };
         let pools = routes.servers.iter().map(pool).collect();
-        let config = &routes.config;
-        let (wire, peers) = if Arc::ptr_eq(config, &self.routes.config) {
-            (self.wire.clone(), self.peers.clone())
+        let (config, wire) = if Arc::ptr_eq(&routes.config, &self.routes.config) {
+            (self.config.clone(), self.wire.clone())
         } else {
-            (Rc::new(wire(&config.limits)), Rc::new(config.peers.clone()))
+            own(&routes.config, self.wire.memory.clone())
         };
-        View { routes, pools, wire, peers }
+        View { routes, pools, config, wire }
     }
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>, tally: Arc<ClientTally>) -> Self {
-        let view = View::new(shared.routes.load_full());
+    pub(crate) fn new(shared: Arc<Shared>, tally: Arc<ClientTally>, logs: Vec<Sink>) -> Self {
+        let view = View::new(shared.routes.load_full(), Purse::new(shared.admission.memory.clone()));
         Worker {
             clock: Clock::start(),
             tally,
@@ -89,6 +118,10 @@ impl Worker {
             clients: RefCell::default(),
             left: Notify::new(),
             draining: Cell::new(false),
+            ids: RefCell::new(Ids::new()),
+            sampling: shared.config.trace.as_ref().map(|trace| Sampling::new(trace.sample)),
+            logs: RefCell::new(logs),
+            retries: RefCell::new(RetryBudget::new(&shared.config.limits)),
             shared,
         }
     }
@@ -97,19 +130,22 @@ impl Worker {
         &self.clock
     }
 
-    /// As they hold now; a reload changes them.
-    pub(crate) fn timeouts(&self) -> Timeouts {
-        self.view.borrow().routes.config.timeouts.clone()
+    /// A part of the configuration as it holds now; a reload changes it.
+    fn part<T>(&self, part: fn(&Config) -> &T) -> Part<T> {
+        Part { config: self.view.borrow().config.clone(), part }
+    }
+
+    pub(crate) fn timeouts(&self) -> Part<Timeouts> {
+        self.part(|config| &config.timeouts)
     }
 
     /// Whom it believes, and how it is known to others.
-    pub(crate) fn peers(&self) -> Rc<Peers> {
-        self.view.borrow().peers.clone()
+    pub(crate) fn peers(&self) -> Part<Peers> {
+        self.part(|config| &config.peers)
     }
 
-    /// As they hold now; a reload changes them.
-    pub(crate) fn limits(&self) -> Limits {
-        self.view.borrow().routes.config.limits.clone()
+    pub(crate) fn limits(&self) -> Part<Limits> {
+        self.part(|config| &config.limits)
     }
 
     /// What this thread's new connections have in common.
@@ -119,6 +155,26 @@ impl Worker {
 
     pub(crate) fn tally(&self) -> &ClientTally {
         &self.tally
+    }
+
+    /// Where new ids come from.
+    pub(crate) fn ids(&self) -> RefMut<'_, Ids> {
+        self.ids.borrow_mut()
+    }
+
+    /// Which new traces are recorded; `None` where the dispatcher takes no part in traces.
+    pub(crate) fn sampling(&self) -> Option<Sampling> {
+        self.sampling
+    }
+
+    /// Whether anybody wants to know of requests.
+    pub(crate) fn logs(&self) -> bool {
+        !self.logs.borrow().is_empty()
+    }
+
+    /// A request has ended.
+    pub(crate) fn log(&self, record: &Record<'_>) {
+        self.logs.borrow_mut().iter_mut().for_each(|log| log.log(record));
     }
 
     /// Whether clients get an answer to what they have sent, and no more.
@@ -146,6 +202,67 @@ impl Worker {
         } else {
             table.pick(&mut self.state.borrow_mut(), object, routes, self.clock.date())
         }
+    }
+
+    /// Where a request for an object would go now, and why; `None` if there is no table.
+    pub(crate) fn explain(&self, view: &View, object: &str) -> Option<Explanation> {
+        let routes = &*view.routes;
+        let table = routes.table.as_ref()?;
+        Some(if table.shares_state() {
+            let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+            table.explain(&state, object, routes, self.clock.date())
+        } else {
+            table.explain(&self.state.borrow(), object, routes, self.clock.date())
+        })
+    }
+
+    /// Whether a request may go on to a server.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn permit(&self, client: &Client, head: &RequestHead) -> Result<(), Refusal> {
+        let limits = self.limits();
+        if self.peers().via.is_among(head.fields.all(Name::Via)) {
+            return Err(Refusal::Loop);
+        }
+        if let (Some(rate), Some(limit)) = (&self.shared.admission.rate, &limits.rate) {
+            let value = limit.header.as_ref().and_then(|name| head.fields.find(name));
+            if !rate.allows(value.map_or_else(|| self.origin(client, head).into(), Key::Value)) {
+                return Err(Refusal::TooMany);
+            }
+        }
+        if let (Some(most), Length::Exact(length)) = (limits.body, head.length)
+            && length > most
+        {
+            return Err(Refusal::BodyTooLong);
+        }
+        // One buffer for each direction.
+        if !self.wire().memory.has_room(2 * limits.buffer) {
+            return Err(Refusal::Memory);
+        }
+        self.retries.borrow_mut().request(self.clock.now().seconds());
+        Ok(())
+    }
+
+    /// The address that a request came from, as far as those who say so are believed: the last one on the way that is
+    /// not trusted itself.
+    fn origin(&self, client: &Client, head: &RequestHead) -> IpAddr {
+        let Peer { ends, trusted, .. } = client.peer();
+        if !trusted {
+            return ends.source.ip();
+        }
+        let hops = head.fields.members(Name::XForwardedFor);
+        let hops = hops.filter_map(|hop| std::str::from_utf8(hop).ok()?.parse().ok());
+        hops.filter(|&hop| !self.peers().trusted.covers(hop)).last().unwrap_or(ends.source.ip())
+    }
+
+    /// Whether a request that failed at one server may go to another.
+    pub(crate) fn may_retry(&self) -> bool {
+        let may = self.retries.borrow_mut().retry(self.clock.now().seconds());
+        if !may {
+            self.tally.unretried.add(1);
+        }
+        may
     }
 
     /// A request to `server` failed.
@@ -192,11 +309,8 @@ impl Worker {
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {
         loop {
-            while self.clients.borrow().len() >= self.limits().connections {
-                self.left.notified().await;
-            }
             match listener.accept().await {
-                Ok((stream, source)) => self.receive(stream, source),
+                Ok((stream, source)) => self.receive(stream, source).await,
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections; going on in {ACCEPT_PAUSE:?}");
@@ -206,20 +320,26 @@ impl Worker {
         }
     }
 
-    /// Finds out who is at the other end of a connection, and serves it.
-    fn receive(self: &Rc<Self>, mut stream: TcpStream, source: SocketAddr) {
+    /// Finds out who is at the other end of a connection, and serves it, as soon as there is a place for it; until then
+    /// no more are accepted.
+    async fn receive(self: &Rc<Self>, mut stream: TcpStream, source: SocketAddr) {
+        let places = &self.shared.admission.places;
+        if places.is_full() {
+            self.tally.delayed.add(1);
+        }
+        let place = places.take().await;
         // Fails only where the client has gone already.
         let _ = stream.set_nodelay(true);
         let Ok(destination) = stream.local_addr() else { return };
         let own = Ends { source, destination };
         let (worker, peers) = (self.clone(), self.peers());
         if !peers.demand_header {
-            return self.admit(stream, Peer::new(own, &peers.trusted));
+            return self.admit(stream, Peer::new(own, &peers.trusted), place);
         }
         spawn_local(async move {
             let trust = &peers.trusted;
             match peer::announced(&mut stream, own, trust, worker.timeouts().header).await {
-                Ok(ends) => worker.admit(stream, Peer::new(ends, trust)),
+                Ok(ends) => worker.admit(stream, Peer::new(ends, trust), place),
                 Err(error) => {
                     tracing::debug!(peer = %source, "a connection is closed: {error}");
                     worker.tally.headless[error.kind()].add(1);
@@ -228,10 +348,17 @@ impl Worker {
         });
     }
 
-    /// Serves a connection in a task of its own.
-    fn admit(self: &Rc<Self>, stream: TcpStream, peer: Peer) {
+    /// Serves a connection in a task of its own, unless there are too many of its address.
+    fn admit(self: &Rc<Self>, stream: TcpStream, peer: Peer, place: OwnedSemaphorePermit) {
+        let address = self.shared.admission.addresses.admit(peer.ends.source.ip());
+        // Who is trusted speaks for many.
+        if address.is_none() && !peer.trusted {
+            self.tally.crowded.add(1);
+            return;
+        }
         let client = Rc::new(Client::new(self.clone(), peer));
-        let seat = Seat { worker: self.clone(), number: self.tally.opened.get() };
+        let number = self.tally.opened.get();
+        let seat = Seat { worker: self.clone(), number, _place: place, _address: address };
         self.tally.opened.add(1);
         self.clients.borrow_mut().insert(seat.number, client.clone());
         spawn_local(async move {
@@ -246,37 +373,55 @@ impl Worker {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut swept = self.clock.now();
         loop {
+            let before = self.clock.now();
             ticks.tick().await;
             self.clock.advance();
             self.tally.ticks.add(1);
+            let elapsed = self.clock.now().since(before);
             // Lets go of the pools of servers that have left, even where no request comes.
             let view = self.view();
-            let timeouts = &view.routes.config.timeouts;
+            let (timeouts, limits) = (&view.config.timeouts, &view.config.limits);
+            let least = |rate| Least { rate, grace: timeouts.slow };
+            let (upload, download) = (least(limits.upload_rate), least(limits.download_rate));
+            let idle = self.shared.admission.places.patience(timeouts.client_idle);
+            let allowed = Allowed { idle, timeouts, upload, download, elapsed };
             for client in self.clients.borrow().values() {
-                client.check(timeouts);
+                client.check(&allowed);
                 if self.is_draining() {
                     client.wake();
                 }
             }
-            let idle = timeouts.server_idle;
             let now = self.clock.now();
-            if now.since(swept) >= idle.min(SWEEP) {
+            if now.since(swept) >= timeouts.server_idle.min(SWEEP) {
                 swept = now;
-                view.pools.iter().for_each(|pool| pool.sweep(now, idle));
+                view.pools.iter().for_each(|pool| pool.sweep(now, timeouts.server_idle));
+                self.logs.borrow_mut().iter_mut().for_each(Sink::flush);
             }
         }
     }
 }
 
-fn wire(limits: &Limits) -> Wire {
-    let rules = Rules { fields: limits.headers, coding_overrules_length: limits.coding_overrules_length };
-    Wire { buffers: Buffers::new(limits.buffer), rules }
+/// A thread's own copy of a configuration, so that no count of its users has to be shared, and what follows from it.
+fn own(config: &Config, memory: Rc<Purse>) -> (Rc<Config>, Rc<Wire>) {
+    (Rc::new(config.clone()), Rc::new(wire(&config.limits, memory)))
+}
+
+fn wire(limits: &Limits, memory: Rc<Purse>) -> Wire {
+    let rules = Rules {
+        fields: limits.headers,
+        line: limits.request_line,
+        target: limits.uri,
+        coding_overrules_length: limits.coding_overrules_length,
+    };
+    Wire { buffers: Buffers::new(limits.buffer), rules, memory }
 }
 
 /// A client's place among the clients of a thread.
 struct Seat {
     worker: Rc<Worker>,
     number: u64,
+    _place: OwnedSemaphorePermit,
+    _address: Option<connections::Seat>,
 }
 
 impl Drop for Seat {

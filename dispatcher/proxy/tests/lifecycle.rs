@@ -68,11 +68,15 @@ fn bad_numbers_are_refused_with_their_names() {
     assert_eq!(named(|config| config.listen.clear()), "listen");
     assert_eq!(named(|config| config.threads = 0), "threads");
     assert_eq!(named(|config| config.timeouts.tick = Duration::ZERO), "timeouts.tick");
-    assert_eq!(named(|config| config.timeouts.connect = Duration::ZERO), "timeouts");
-    assert_eq!(named(|config| config.timeouts.stall = Duration::MAX), "timeouts");
+    assert_eq!(named(|config| config.timeouts.tick = Duration::from_secs(2)), "timeouts.tick");
+    assert_eq!(named(|config| config.timeouts.connect = Duration::ZERO), "timeouts.connect");
+    assert_eq!(named(|config| config.timeouts.stall = Duration::MAX), "timeouts.stall");
     assert_eq!(named(|config| config.health.passive.longest = Duration::MAX), "health.passive");
     assert_eq!(named(|config| config.limits.buffer = 100), "limits.buffer");
-    assert_eq!(named(|config| config.limits.attempts = 0), "limits");
+    assert_eq!(named(|config| config.limits.attempts = 0), "limits.attempts");
+    assert_eq!(named(|config| config.limits.headers = 257), "limits.headers");
+    assert_eq!(named(|config| config.limits.memory = 1 << 10), "limits.memory");
+    assert_eq!(named(|config| config.limits.retry_percent = 101), "limits.retry_percent");
     assert_eq!(named(|config| config.health.passive.failures = 0), "health.passive.failures");
 }
 
@@ -199,7 +203,7 @@ fn metrics_count_what_happened() {
     assert_eq!(sum("vibra_proxy_picks_total{"), 10.0);
     assert_eq!(sum("vibra_proxy_latency_seconds_count{"), 10.0);
     assert_eq!(sum("vibra_proxy_active{"), 0.0);
-    assert_eq!(sum("vibra_proxy_refused_total{status=\"400\"}"), 1.0);
+    assert_eq!(sum("vibra_proxy_refused_total{status=\"400\",reason=\"malformed\"}"), 1.0);
     assert_eq!(sum("vibra_proxy_connections_total"), 11.0);
     let two_hundreds = metrics.text().lines().filter(|line| line.contains("status=\"2xx\""));
     assert_eq!(two_hundreds.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>(), 10);

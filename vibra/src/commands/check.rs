@@ -23,6 +23,10 @@ pub(crate) fn run(path: &Path) -> Outcome {
             Some(admin) => println!("            admin at {admin}: open to other machines, which can then stop it"),
             None => println!("            no admin address: no metrics, no explanations"),
         }
+        match &d.access_log {
+            Some(log) => println!("            each request is logged to {}", log.target),
+            None => println!("            no access log"),
+        }
     }
     if let Some(d) = &config.directory {
         let store = d.path.as_ref().map_or("in memory".to_owned(), |path| path.display().to_string());

@@ -14,6 +14,7 @@ use anyhow::{anyhow, bail};
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 use vibra_client::Directory;
 use vibra_proxy::Peers;
+use vibra_proxy::{Limits, Timeouts};
 use vibra_routing::Settings;
 
 /// Runs until it is asked to end.
@@ -65,13 +66,17 @@ fn from_arguments(args: &cli::Dispatcher) -> anyhow::Result<config::Dispatcher> 
         settings,
         threads: args.threads.unwrap_or_else(config::default_threads),
         source: Source::Static(servers),
+        access_log: args
+            .access_log
+            .as_ref()
+            .map(|path| config::access_log(path, args.access_log_format, Path::to_owned)),
+        trace: None,
         health_path: None,
         peers: Peers::default(),
-        connect_timeout: None,
-        response_timeout: None,
-        idle_timeout: None,
         drain_timeout: None,
         slow_start: None,
+        limits: Limits::default(),
+        timeouts: Timeouts::default(),
     })
 }
 
@@ -91,6 +96,7 @@ fn server(i: usize, text: &str) -> anyhow::Result<Server> {
 mod tests {
     use super::*;
     use clap::Parser;
+    use vibra_proxy::log::{Format, Target};
 
     fn parsed(line: &str) -> anyhow::Result<config::Dispatcher> {
         let cli::Command::Dispatcher(args) = cli::Cli::try_parse_from(line.split(' '))?.command else {
@@ -107,6 +113,18 @@ mod tests {
         let named: Vec<_> = servers.iter().map(|s| (s.name.as_str(), s.address.as_str())).collect();
         assert_eq!(named, [("server-1", "127.0.0.1:81"), ("b", "h:82")]);
         assert_eq!(config.settings.replicas, 2);
+        assert_eq!(config.access_log, None);
+    }
+
+    #[test]
+    fn requests_are_logged_where_the_command_line_says() {
+        let with = |rest: &str| parsed(&format!("vibra dispatcher --listen 127.0.0.1:0 --server a:1 {rest}"));
+        let log = |rest: &str| with(rest).unwrap().access_log.unwrap();
+        assert_eq!(log("--access-log a.log").target, Target::File("a.log".into()));
+        assert_eq!(log("--access-log a.log").format, Format::Combined);
+        assert_eq!(log("--access-log - --access-log-format json").target, Target::Stdout);
+        assert_eq!(log("--access-log - --access-log-format json").format, Format::Json);
+        assert!(with("--access-log-format json").is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is wrong in a configuration, where, and what to do.
 
 use std::{fmt, ops::Range, path::Path};
+use toml::de::{DeTable, DeValue};
 
 /// A fault at a place in a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +61,20 @@ impl Source<'_> {
             excerpt,
             hint,
         }
+    }
+
+    /// Where the value of a key stands, such as `dispatcher.limits.buffer`; where it is left out, the table that it
+    /// belongs in.
+    pub(super) fn place(&self, key: &str) -> Range<usize> {
+        let Ok(root) = DeTable::parse(self.text) else { return 0..0 };
+        let (mut span, mut table) = (0..0, root.get_ref());
+        for part in key.split('.') {
+            let Some(value) = table.get(part) else { break };
+            span = value.span();
+            let DeValue::Table(inner) = value.get_ref() else { break };
+            table = inner;
+        }
+        span
     }
 
     /// A fault that the TOML reader found.

@@ -8,7 +8,7 @@ mod resolve;
 mod tests;
 
 pub(crate) use error::ConfigError;
-pub(crate) use raw::{VmKind, admin_address};
+pub(crate) use raw::{LogFormat, VmKind, admin_address};
 pub(crate) use resolve::{check_address, default_threads};
 
 use std::{
@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 use vibra_model::{Customer, CustomerId, HostSpec, Resource, Role, VmId, VmSpec};
-use vibra_proxy::{Peers, ProxyVersion};
+use vibra_proxy::{AccessLog, Limits, Peers, ProxyVersion, Timeouts, Tracing, log};
 use vibra_routing::Settings;
 
 /// A configuration that was found to make sense.
@@ -39,13 +39,24 @@ pub(crate) struct Dispatcher {
     pub(crate) settings: Settings,
     pub(crate) threads: usize,
     pub(crate) source: Source,
+    pub(crate) access_log: Option<AccessLog>,
+    pub(crate) trace: Option<Tracing>,
     pub(crate) health_path: Option<String>,
     pub(crate) peers: Peers,
-    pub(crate) connect_timeout: Option<Duration>,
-    pub(crate) response_timeout: Option<Duration>,
-    pub(crate) idle_timeout: Option<Duration>,
     pub(crate) drain_timeout: Option<Duration>,
     pub(crate) slow_start: Option<Duration>,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+}
+
+/// A log in the file that `place` finds for `path`, or on standard output where `path` is `-`.
+pub(crate) fn access_log(path: &Path, format: LogFormat, place: impl FnOnce(&Path) -> PathBuf) -> AccessLog {
+    let target = if path == Path::new("-") { log::Target::Stdout } else { log::Target::File(place(path)) };
+    let format = match format {
+        LogFormat::Combined => log::Format::Combined,
+        LogFormat::Json => log::Format::Json,
+    };
+    AccessLog { target, format }
 }
 
 /// Where the dispatcher's servers come from.

@@ -1,5 +1,6 @@
 //! `vibra.toml` as it is written: every key with its type and its place in the file, nothing yet compared.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Deserializer, de};
 use std::{
     fmt::Display,
@@ -10,7 +11,7 @@ use std::{
 };
 use toml::{Spanned, Table};
 use vibra_model::{Bytes, BytesPerSec, CustomerId, HostId, MilliCpu, Resources, VmId};
-use vibra_proxy::{Forwarding, ProxyVersion};
+use vibra_proxy::{Forwarding, Limits, ProxyVersion, Timeouts};
 use vibra_routing::{Algorithm, HashKind, LardSettings, Remap, SlotSettings};
 
 /// The whole file.
@@ -48,6 +49,8 @@ pub(super) struct Dispatcher {
     pub(super) slots: Option<SlotSettings>,
     pub(super) threads: Option<Spanned<usize>>,
     pub(super) customer: Option<Spanned<CustomerId>>,
+    pub(super) access_log: Option<AccessLog>,
+    pub(super) trace: Option<Trace>,
     pub(super) health_path: Option<String>,
     #[serde(default)]
     pub(super) trusted: Vec<Spanned<String>>,
@@ -55,15 +58,36 @@ pub(super) struct Dispatcher {
     pub(super) forwarded: Option<Forwarding>,
     pub(super) via: Option<Spanned<String>>,
     #[serde(default, deserialize_with = "duration")]
-    pub(super) connect_timeout: Option<Duration>,
-    #[serde(default, deserialize_with = "duration")]
-    pub(super) response_timeout: Option<Duration>,
-    #[serde(default, deserialize_with = "duration")]
-    pub(super) idle_timeout: Option<Duration>,
-    #[serde(default, deserialize_with = "duration")]
     pub(super) drain_timeout: Option<Duration>,
     #[serde(default, deserialize_with = "duration")]
     pub(super) slow_start: Option<Duration>,
+    #[serde(default)]
+    pub(super) limits: Limits,
+    #[serde(default)]
+    pub(super) timeouts: Timeouts,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AccessLog {
+    pub(super) path: PathBuf,
+    #[serde(default)]
+    pub(super) format: LogFormat,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Trace {
+    pub(super) sample: Option<Spanned<f64>>,
+    pub(super) collector: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    #[default]
+    Combined,
+    Json,
 }
 
 #[derive(Debug, Deserialize)]

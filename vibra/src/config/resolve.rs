@@ -1,15 +1,22 @@
 //! From what the file says to what it means: defaults, comparisons, and the directory's own rules.
 
 use super::{
-    Allocator, Config, ConfigError, Directory, Dispatcher, Server, Source as ServerSource, Vm, error::Source, raw,
+    Allocator, Config, ConfigError, Directory, Dispatcher, Server, Source as ServerSource, Vm, access_log,
+    error::Source, raw,
 };
-use std::{collections::BTreeMap, ops::Range, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use toml::Spanned;
 use vibra_model::{
     Command, Customer, CustomerId, HostSpec, Rejection, Resource, Resources, Role, Snapshot, Violation, VmSpec,
 };
 use vibra_policy::Policies;
 use vibra_proxy::{Network, Peers, Pseudonym, Trust};
+use vibra_proxy::{StartError, Tracing};
 use vibra_routing::Settings;
 use vibra_trace::generate::NAMES;
 
@@ -97,6 +104,27 @@ fn weight(source: &Source<'_>, raw: Option<&Spanned<u32>>) -> Fault<u32> {
     }
 }
 
+fn tracing(source: &Source<'_>, raw: &raw::Trace) -> Fault<Tracing> {
+    if let Some(sample) = raw.sample.as_ref().filter(|sample| !(0.0..=1.0).contains(sample.get_ref())) {
+        let hint = "use 0 (no trace that begins here is recorded) to 1 (all are)".to_owned();
+        return Err(source.fault(sample.span(), format!("{} is no share", sample.get_ref()), Some(hint)));
+    }
+    let url = |url: &Spanned<String>| {
+        let plain = url.get_ref().parse().ok().filter(|url: &http::Uri| url.scheme_str() == Some("http"));
+        let hint = || Some("use http://HOST:PORT, such as \"http://127.0.0.1:4318\"".to_owned());
+        let collector = plain.ok_or_else(|| source.fault(url.span(), "no URL of a collector", hint()))?;
+        if cfg!(feature = "otel") {
+            return Ok(collector);
+        }
+        let hint = Some("build with --features otel, or leave it out".to_owned());
+        Err(source.fault(url.span(), "this vibra was built without span export", hint))
+    };
+    Ok(Tracing {
+        sample: raw.sample.as_ref().map_or(0.0, |sample| *sample.get_ref()),
+        collector: raw.collector.as_ref().map(url).transpose()?,
+    })
+}
+
 struct DispatcherResolver<'a> {
     source: &'a Source<'a>,
     servers: Vec<Server>,
@@ -121,6 +149,7 @@ impl DispatcherResolver<'_> {
             slots: raw.slots.unwrap_or(defaults.slots),
         };
         settings.check().map_err(|e| self.source.fault(spanned.span(), e.to_string(), None))?;
+        raw.limits.check().and_then(|()| raw.timeouts.check()).map_err(|error| self.nonsense(error))?;
         if let Some(threads) = raw.threads.as_ref().filter(|t| *t.get_ref() == 0) {
             return Err(self.source.fault(
                 threads.span(),
@@ -134,13 +163,17 @@ impl DispatcherResolver<'_> {
             settings,
             threads: raw.threads.as_ref().map_or_else(default_threads, |t| *t.get_ref()),
             source,
+            access_log: raw
+                .access_log
+                .as_ref()
+                .map(|log| access_log(&log.path, log.format, |p| beside(self.source, p))),
+            trace: raw.trace.as_ref().map(|trace| tracing(self.source, trace)).transpose()?,
             health_path: raw.health_path.clone(),
             peers: self.peers(raw)?,
-            connect_timeout: raw.connect_timeout,
-            response_timeout: raw.response_timeout,
-            idle_timeout: raw.idle_timeout,
             drain_timeout: raw.drain_timeout,
             slow_start: raw.slow_start,
+            limits: raw.limits.clone(),
+            timeouts: raw.timeouts.clone(),
         })
     }
 
@@ -166,6 +199,15 @@ impl DispatcherResolver<'_> {
             forwarding: raw.forwarded.unwrap_or(defaults.forwarding),
             via: via.transpose()?.unwrap_or(defaults.via),
         })
+    }
+
+    /// Points to the key that the proxy finds no sense in.
+    fn nonsense(&self, error: StartError) -> ConfigError {
+        let StartError::Invalid { what, hint } = error else {
+            return self.source.fault(self.source.place("dispatcher"), error.to_string(), None);
+        };
+        let place = self.source.place(&format!("dispatcher.{what}"));
+        self.source.fault(place, format!("{what} is out of range"), Some(hint.to_owned()))
     }
 
     /// The servers, and how many the file names (none where only the directory knows).
@@ -249,8 +291,8 @@ fn directory(source: &Source<'_>, raw: &Spanned<raw::Directory>, tokens: &[Spann
 }
 
 /// A path that starts from the folder of the configuration, as far as it is relative.
-fn beside(source: &Source<'_>, path: &PathBuf) -> PathBuf {
-    source.path.parent().map_or_else(|| path.clone(), |folder| folder.join(path))
+fn beside(source: &Source<'_>, path: &Path) -> PathBuf {
+    source.path.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
 }
 
 fn token(source: &Source<'_>, spanned: &Spanned<raw::Token>) -> Fault<(Role, PathBuf)> {

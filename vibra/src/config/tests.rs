@@ -60,6 +60,36 @@ fn operators_are_served_on_this_machine_unless_another_address_is_written_out() 
 }
 
 #[test]
+fn the_access_log_lies_beside_the_configuration() {
+    let with = |log: &str| {
+        let text = format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\naccess_log = {log}\n{SERVERS}");
+        Config::parse(Path::new("/etc/vibra/vibra.toml"), &text).unwrap().dispatcher.unwrap().access_log.unwrap()
+    };
+    let log = with(r#"{ path = "access.log" }"#);
+    assert_eq!((log.target, log.format), (log::Target::File("/etc/vibra/access.log".into()), log::Format::Combined));
+    let log = with(r#"{ path = "-", format = "json" }"#);
+    assert_eq!((log.target, log.format), (log::Target::Stdout, log::Format::Json));
+    let wrong =
+        format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\naccess_log = {{ path = \"a\", format = \"jsn\" }}\n{SERVERS}");
+    refused(&wrong, "3:37", "unknown variant `jsn`", "did you mean `json`?");
+}
+
+#[test]
+fn traces_are_joined_where_the_file_says_so() {
+    let with = |trace: &str| format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\ntrace = {trace}\n{SERVERS}");
+    let trace = |text: &str| parse(&with(text)).unwrap().dispatcher.unwrap().trace.unwrap();
+    assert_eq!((trace("{}").sample, trace("{ sample = 0.5 }").sample), (0.0, 0.5));
+    refused(&with("{ sample = 1.5 }"), "3:20", "1.5 is no share", "0");
+    refused(&with(r#"{ collector = "https://127.0.0.1:4318" }"#), "3:23", "no URL of a collector", "http://HOST:PORT");
+    let local = r#"{ collector = "http://127.0.0.1:4318" }"#;
+    if cfg!(feature = "otel") {
+        assert_eq!(trace(local).collector.unwrap().host(), Some("127.0.0.1"));
+    } else {
+        refused(&with(local), "3:23", "without span export", "--features otel");
+    }
+}
+
+#[test]
 fn unknown_keys_are_refused_with_the_nearest_known_one() {
     refused("[dispatcher]\nlistn = \"127.0.0.1:80\"\n", "2:1", "unknown field `listn`", "did you mean `listen`?");
     refused("[dispacher]\n", "1:2", "unknown field `dispacher`", "did you mean `dispatcher`?");
@@ -118,6 +148,39 @@ fn contradictions_are_refused() {
     refused("[directory]\nstore = \"memory\"\n", "1:1", "neither listen nor url", "");
     refused("[[token]]\nrole = \"operator\"\nfile = \"t\"\n", "1:1", "without a [directory]", "");
     refused("[allocator]\n", "1:1", "without a [directory]", "");
+}
+
+#[test]
+fn limits_and_timeouts_have_defaults_and_are_read_with_their_units() {
+    let text = format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\n{SERVERS}");
+    let defaults = parse(&text).unwrap().dispatcher.unwrap();
+    assert_eq!((defaults.limits, defaults.timeouts), Default::default());
+    let tables = "[dispatcher.limits]\nbuffer = \"32KiB\"\nupload_rate = \"2kB/s\"\nconnections = 7\nbody = \"1MB\"\n\
+                  rate = { per_second = 5, burst = 9, header = \"x-api-key\" }\n\
+                  [dispatcher.timeouts]\nqueue = \"250ms\"\n";
+    let set = parse(&format!("{text}{tables}")).unwrap().dispatcher.unwrap();
+    assert_eq!((set.limits.buffer, set.limits.upload_rate, set.limits.connections), (32 << 10, 2000, 7));
+    assert_eq!((set.limits.body, set.limits.headers), (Some(1_000_000), 100));
+    let rate = set.limits.rate.unwrap();
+    assert_eq!((rate.per_second.get(), rate.burst.get(), rate.clients.get()), (5, 9, 100_000));
+    assert_eq!((set.timeouts.queue, set.timeouts.connect), (Duration::from_millis(250), Duration::from_secs(1)));
+}
+
+#[test]
+fn limits_and_timeouts_that_make_no_sense_are_refused_at_their_place() {
+    let with = |tables: &str| format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\n{tables}{SERVERS}");
+    let refused = |tables: &str, place: &str, message: &str, hint: &str| refused(&with(tables), place, message, hint);
+    refused("[dispatcher.limits]\nbuffer = \"1KiB\"\n", "4:10", "limits.buffer is out of range", "8 KiB or more");
+    refused("limits = { headers = 300 }\n", "3:22", "limits.headers is out of range", "1 to 256");
+    // The key that contradicts the default is pointed to where it can be changed.
+    refused("[dispatcher.limits]\nbuffer = \"1GiB\"\n", "3:1", "limits.memory is out of range", "twice");
+    refused("[dispatcher.timeouts]\nqueue = \"0s\"\n", "4:9", "timeouts.queue is out of range", "more than 0");
+    refused("[dispatcher.timeouts]\nqueue = 3\n", "4:9", "expected a string", "");
+    refused("[dispatcher.timeouts]\nque = \"3s\"\n", "4:1", "unknown field `que`", "did you mean `queue`?");
+    refused("[dispatcher.limits]\nmemory = \"1MB/s\"\n", "4:10", "no amount of memory", "");
+    refused("[dispatcher.limits]\nrate = { per_second = 0, burst = 1 }\n", "4:23", "nonzero", "");
+    let header = "[dispatcher.limits]\nrate = { per_second = 1, burst = 1, header = \"x y\" }\n";
+    refused(header, "4:46", "limits.rate.header is out of range", "name of a header");
 }
 
 #[test]

@@ -146,12 +146,13 @@ fn meant(config: &config::Dispatcher, directory: Option<Arc<dyn Directory>>) -> 
         threads: config.threads,
         settings: config.settings.clone(),
         peers: config.peers.clone(),
+        access_log: config.access_log.clone(),
+        trace: config.trace.clone(),
+        limits: config.limits.clone(),
+        timeouts: config.timeouts.clone(),
         ..Config::new(config.listen, source)
     };
     proxy.health.active = Some(ActiveCheck { path: config.health_path.clone(), ..ActiveCheck::default() });
-    proxy.timeouts.connect = config.connect_timeout.unwrap_or(proxy.timeouts.connect);
-    proxy.timeouts.response = config.response_timeout.unwrap_or(proxy.timeouts.response);
-    proxy.timeouts.client_idle = config.idle_timeout.unwrap_or(proxy.timeouts.client_idle);
     proxy.health.slow_start = config.slow_start.unwrap_or(proxy.health.slow_start);
     proxy.drain = config.drain_timeout.unwrap_or(proxy.drain);
     Ok(proxy)

@@ -15,6 +15,8 @@ pub(crate) enum Bad {
     Malformed,
     /// It has more fields than are taken.
     TooManyFields,
+    /// Its first line, or the target in it, is longer than is taken.
+    TargetTooLong,
     /// It speaks another version of HTTP than 1.0 and 1.1.
     Version,
     /// It asks for a tunnel, or its body is encoded in a way that is not undone here.
@@ -42,13 +44,20 @@ pub(crate) enum Name {
     ProxyAuthorization,
     ProxyConnection,
     Range,
+    Referer,
     Te,
+    TraceParent,
+    TraceState,
     TransferEncoding,
     Upgrade,
+    UserAgent,
     Via,
     XForwardedFor,
     XForwardedHost,
     XForwardedProto,
+    XRequestId,
+    XRequestStart,
+    XVibraExplain,
     /// Any other, listed in `Connection`.
     Listed,
     /// Any other.
@@ -67,15 +76,22 @@ impl Name {
             5 if is("range") => Name::Range,
             6 if is("expect") => Name::Expect,
             7 if is("upgrade") => Name::Upgrade,
+            7 if is("referer") => Name::Referer,
             8 if is("if-match") => Name::Conditional,
             8 if is("if-range") => Name::IfRange,
             9 if is("forwarded") => Name::Forwarded,
             10 if is("connection") => Name::Connection,
+            10 if is("tracestate") => Name::TraceState,
+            10 if is("user-agent") => Name::UserAgent,
             10 if is("keep-alive") => Name::KeepAlive,
+            11 if is("traceparent") => Name::TraceParent,
+            12 if is("x-request-id") => Name::XRequestId,
             13 if is("content-range") => Name::ContentRange,
             13 if is("if-none-match") => Name::Conditional,
             14 if is("content-length") => Name::ContentLength,
             15 if is("x-forwarded-for") => Name::XForwardedFor,
+            15 if is("x-request-start") => Name::XRequestStart,
+            15 if is("x-vibra-explain") => Name::XVibraExplain,
             16 if is("content-encoding") => Name::ContentEncoding,
             16 if is("proxy-connection") => Name::ProxyConnection,
             16 if is("x-forwarded-host") => Name::XForwardedHost,
@@ -88,6 +104,11 @@ impl Name {
             25 if is("proxy-authentication-info") => Name::ProxyAuthenticationInfo,
             _ => Name::Other,
         }
+    }
+
+    /// Whether `Connection` can make it concern one connection only.
+    fn can_be_listed(self) -> bool {
+        matches!(self, Name::Other | Name::Referer | Name::UserAgent)
     }
 
     /// Whether the field concerns one connection only, and so is not passed on (RFC 9110, section 7.6.1).
@@ -138,6 +159,19 @@ impl Fields {
         self.all(name).next()
     }
 
+    /// The value of the first field that is called so, in letters of either case.
+    pub(crate) fn find(&self, name: &str) -> Option<&[u8]> {
+        let called = |field: &&Field| {
+            self.bytes[field.line as usize..field.colon as usize].eq_ignore_ascii_case(name.as_bytes())
+        };
+        self.list.iter().find(called).map(|field| self.value(field))
+    }
+
+    /// How much memory they take, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.capacity() + self.list.capacity() * size_of::<Field>()
+    }
+
     fn value(&self, field: &Field) -> &[u8] {
         &self.bytes[field.value.start as usize..field.value.end as usize]
     }
@@ -180,7 +214,7 @@ impl Fields {
     }
 
     /// The members of all lists under that name.
-    fn members(&self, name: Name) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn members(&self, name: Name) -> impl Iterator<Item = &[u8]> {
         let members = self.all(name).flat_map(|value| value.split(|&b| b == b','));
         members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
     }
@@ -194,7 +228,7 @@ impl Fields {
     fn mark_listed(&mut self) {
         let listed: Vec<Vec<u8>> = self
             .members(Name::Connection)
-            .filter(|member| Name::of(member) == Name::Other)
+            .filter(|member| Name::of(member).can_be_listed())
             .filter(|m| !m.eq_ignore_ascii_case(b"close"))
             .map(<[u8]>::to_vec)
             .collect();
@@ -202,7 +236,7 @@ impl Fields {
             return;
         }
         let Fields { bytes, list, .. } = self;
-        for field in list.iter_mut().filter(|field| field.name == Name::Other) {
+        for field in list.iter_mut().filter(|field| field.name.can_be_listed()) {
             let name = &bytes[field.line as usize..field.colon as usize];
             if listed.iter().any(|listed| listed.eq_ignore_ascii_case(name)) {
                 field.name = Name::Listed;
@@ -238,6 +272,10 @@ impl Fields {
 pub(crate) struct Rules {
     /// The most fields of a head.
     pub(crate) fields: usize,
+    /// The longest first line of a request, without its line end.
+    pub(crate) line: usize,
+    /// The longest target of a request.
+    pub(crate) target: usize,
     /// Whether a message with both a length and a coding is taken by its coding (RFC 9112, section 6.3) instead of
     /// refused.
     pub(crate) coding_overrules_length: bool,
@@ -299,6 +337,10 @@ impl RequestHead {
             return Err(Bad::Unsupported);
         }
         let start = target.as_ptr() as usize - bytes.as_ptr() as usize;
+        // The version, with the space before it, has nine bytes.
+        if target.len() > rules.target || start + target.len() + 9 > rules.line {
+            return Err(Bad::TargetTooLong);
+        }
         let (authority, target) = split_target(bytes, start..start + target.len(), &method)?;
         let version_10 = version == 0;
         let mut fields = Fields::read(bytes, request.headers);
@@ -322,6 +364,11 @@ impl RequestHead {
             length,
             upgrades,
         })
+    }
+
+    /// What is asked for, as servers get it.
+    pub(crate) fn target(&self) -> &[u8] {
+        &self.fields.bytes[self.target.clone()]
     }
 
     /// The path as servers get it, without its query; `*` where the whole server is meant.

@@ -1,6 +1,6 @@
 use super::*;
 
-const STRICT: Rules = Rules { fields: 100, coding_overrules_length: false };
+const STRICT: Rules = Rules { fields: 100, line: 100, target: 80, coding_overrules_length: false };
 const LENIENT: Rules = Rules { coding_overrules_length: true, ..STRICT };
 
 fn request(text: &str) -> Result<RequestHead, Bad> {

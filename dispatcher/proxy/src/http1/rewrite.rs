@@ -5,6 +5,7 @@ use super::head::{Fields, Name, RequestHead, ResponseHead};
 use crate::forwarded::{self, Claims, Hop};
 use crate::peers::Peers;
 use crate::resume::Rest;
+use crate::trace;
 
 /// What a server gets to know beside what the client said.
 #[derive(Debug)]
@@ -14,13 +15,57 @@ pub(crate) struct Onward<'a> {
     pub(crate) peers: &'a Peers,
     /// The server's address, as host where the client named none, which HTTP/1.1 wants.
     pub(crate) endpoint: &'a str,
+    pub(crate) marks: Marks<'a>,
     /// With it only that of the representation is asked for.
     pub(crate) rest: Option<Rest<'a>>,
 }
 
+/// By what a request can be told from others.
+#[derive(Debug)]
+pub(crate) struct Marks<'a> {
+    pub(crate) id: &'a [u8],
+    /// When its first byte came, in microseconds since 1970.
+    pub(crate) start: u64,
+    /// Its place in a trace; `None` where the dispatcher takes no part in traces.
+    pub(crate) trace: Option<trace::Hop>,
+}
+
+impl Marks<'_> {
+    fn write(&self, head: &RequestHead, out: &mut Vec<u8>) {
+        field("x-request-id", self.id, out);
+        out.extend_from_slice(b"x-request-start: t=");
+        out.extend_from_slice(itoa::Buffer::new().format(self.start).as_bytes());
+        out.extend_from_slice(b"\r\n");
+        if let Some(hop) = &self.trace {
+            field("traceparent", &hop.traceparent(), out);
+            if hop.keeps(head.fields.all(Name::TraceState)) {
+                head.fields.copy_to(out, |name| name == Name::TraceState);
+            }
+        }
+    }
+}
+
+/// What the dispatcher adds to a response.
+#[derive(Debug)]
+pub(crate) struct Own<'a> {
+    /// The request's id.
+    pub(crate) id: &'a [u8],
+    /// Why the request went where it went, if that was asked for.
+    pub(crate) explanation: Option<String>,
+}
+
+impl Own<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        field("x-request-id", self.id, out);
+        if let Some(explanation) = &self.explanation {
+            field("x-vibra-explain", explanation.as_bytes(), out);
+        }
+    }
+}
+
 /// Writes the head of a request as a server gets it.
 pub(crate) fn request(head: &RequestHead, onward: &Onward<'_>, out: &mut Vec<u8>) {
-    let Onward { hop, peers, endpoint, rest } = onward;
+    let Onward { hop, peers, endpoint, marks, rest } = onward;
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(head.path().as_bytes());
@@ -30,7 +75,8 @@ pub(crate) fn request(head: &RequestHead, onward: &Onward<'_>, out: &mut Vec<u8>
     out.extend_from_slice(b"\r\n");
     let expects = head.expects_continue && head.length != Length::None;
     head.fields.copy_to(out, |name| match name {
-        Name::Host | Name::Via => false,
+        Name::Host | Name::Via | Name::XRequestId | Name::XRequestStart | Name::XVibraExplain => false,
+        Name::TraceParent | Name::TraceState => marks.trace.is_none(),
         Name::Forwarded | Name::XForwardedFor | Name::XForwardedHost | Name::XForwardedProto => false,
         Name::Expect => expects,
         // The conditions held for the representation that is gone on with.
@@ -61,6 +107,7 @@ pub(crate) fn request(head: &RequestHead, onward: &Onward<'_>, out: &mut Vec<u8>
     };
     forwarded::write(peers.forwarding, hop, &claims, out);
     peers.via.write(values(Name::Via), if head.version_10 { "1.0" } else { "1.1" }, out);
+    marks.write(head, out);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -77,15 +124,24 @@ pub(crate) enum After {
 
 /// Writes the status line and fields of a response as a client gets it, its empty line included. `date` is what the
 /// time is, for servers that do not say.
-pub(crate) fn response(head: &ResponseHead, length: Length, after: After, date: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn response(
+    head: &ResponseHead,
+    length: Length,
+    after: After,
+    date: &[u8],
+    own: &Own<'_>,
+    out: &mut Vec<u8>,
+) {
     status_line(head.status.as_str(), head.reason(), out);
     // What has no body by its status has no length either, but for 304, which tells of another response (RFC 9110, 8.6).
     let no_length = head.status.is_informational() || head.status == http::StatusCode::NO_CONTENT;
     let coded = length == Length::Chunked || head.length == Length::Chunked;
     head.fields.copy_to(out, |name| match name {
         Name::ContentLength => !coded && !no_length,
+        Name::XRequestId | Name::XVibraExplain => false,
         name => !name.is_hop_by_hop(),
     });
+    own.write(out);
     if head.fields.get(Name::Date).is_none() {
         field("date", date, out);
     }
@@ -117,12 +173,26 @@ pub(crate) fn trailers(fields: &Fields, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes a response of the dispatcher's own: its head and its text.
-pub(crate) fn own(status: http::StatusCode, text: &str, bodiless: bool, after: After, date: &[u8], out: &mut Vec<u8>) {
+/// Writes a response of the dispatcher's own: its head and its text. `retry_after` is in seconds.
+#[expect(clippy::too_many_arguments, reason = "each is a part of the response")]
+pub(crate) fn own(
+    status: http::StatusCode,
+    text: &str,
+    retry_after: Option<u32>,
+    bodiless: bool,
+    after: After,
+    date: &[u8],
+    own: &Own<'_>,
+    out: &mut Vec<u8>,
+) {
     status_line(status.as_str(), status.canonical_reason().unwrap_or_default().as_bytes(), out);
     field("date", date, out);
+    own.write(out);
     field("content-type", b"text/plain; charset=utf-8", out);
     field("content-length", text.len().to_string().as_bytes(), out);
+    if let Some(seconds) = retry_after {
+        field("retry-after", seconds.to_string().as_bytes(), out);
+    }
     connection(after, out);
     out.extend_from_slice(b"\r\n");
     if !bodiless {

@@ -1,0 +1,80 @@
+//! At which servers a request is tried, in their order.
+
+use crate::account::Account;
+use crate::admission::gate::Entry;
+use crate::client::Client;
+use crate::metrics::Refusal;
+use crate::pool::Pool;
+use crate::worker::View;
+use std::rc::Rc;
+use tokio::time::timeout;
+use vibra_routing::Candidates;
+
+/// The servers that a request may be tried at: those of its candidates that have a place for it. As an iterator, those
+/// it may go on to after a failure, as long as there are not too many such requests.
+pub(crate) struct Turns<'a> {
+    client: &'a Rc<Client>,
+    view: &'a View,
+    candidates: <Candidates as IntoIterator>::IntoIter,
+    /// So many more may be tried.
+    left: usize,
+}
+
+impl<'a> Turns<'a> {
+    /// The turns of a request for `object`.
+    pub(crate) fn new(client: &'a Rc<Client>, view: &'a View, object: &str) -> Self {
+        let candidates = client.worker().pick(view, object).into_iter();
+        Turns { client, view, candidates, left: client.worker().limits().attempts }
+    }
+
+    /// The first server to try. Where all are full, waits for a place at the first of them.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) async fn first(&mut self) -> Result<Account, Refusal> {
+        let mut best = None;
+        match self.find(|full| best = best.or(Some(full))) {
+            Some(account) => Ok(account),
+            None => self.wait(best.ok_or(Refusal::NoServer)?).await,
+        }
+    }
+
+    /// The next server that has a place; `full` is told of those that have none.
+    fn find(&mut self, mut full: impl FnMut(&'a Rc<Pool>)) -> Option<Account> {
+        for server in self.candidates.by_ref() {
+            let pool = &self.view.pools[server];
+            if pool.server.gate.try_enter() {
+                return Some(self.open(pool));
+            }
+            pool.tally.full.add(1);
+            full(pool);
+        }
+        None
+    }
+
+    async fn wait(&mut self, pool: &Rc<Pool>) -> Result<Account, Refusal> {
+        let most = self.client.worker().timeouts().queue;
+        match pool.server.gate.enter() {
+            Entry::Entered => {}
+            Entry::Waits(turn) => timeout(most, turn).await.map_err(|_| Refusal::Full)?,
+            Entry::Full => return Err(Refusal::Full),
+        }
+        Ok(self.open(pool))
+    }
+
+    fn open(&mut self, pool: &Rc<Pool>) -> Account {
+        self.left -= 1;
+        Account::open(pool.clone(), self.client.clone())
+    }
+}
+
+impl Iterator for Turns<'_> {
+    type Item = Account;
+
+    fn next(&mut self) -> Option<Account> {
+        if self.left == 0 || self.candidates.len() == 0 || !self.client.worker().may_retry() {
+            return None;
+        }
+        self.find(|_| {})
+    }
+}
