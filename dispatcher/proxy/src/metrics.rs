@@ -4,6 +4,7 @@
 //! so that no label is looked up, and is the only one to write them. Who reads adds the threads' counters up.
 
 use crate::peer::NoHeader;
+use crate::tls::Handshakes;
 use http::StatusCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -28,6 +29,8 @@ impl Counter {
 pub(crate) enum Failure {
     /// No connection.
     Connect,
+    /// No TLS on the connection, or the server's certificate does not count.
+    Tls,
     /// The connection ended before a response.
     Closed,
     /// What came is not HTTP.
@@ -41,13 +44,21 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) const ALL: [Failure; 6] =
-        [Failure::Connect, Failure::Closed, Failure::Garbage, Failure::TimedOut, Failure::Broken, Failure::Client];
+    pub(crate) const ALL: [Failure; 7] = [
+        Failure::Connect,
+        Failure::Tls,
+        Failure::Closed,
+        Failure::Garbage,
+        Failure::TimedOut,
+        Failure::Broken,
+        Failure::Client,
+    ];
 
     /// Its name as a label.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Failure::Connect => "connect",
+            Failure::Tls => "tls",
             Failure::Closed => "closed",
             Failure::Garbage => "garbage",
             Failure::TimedOut => "timeout",
@@ -108,6 +119,8 @@ pub(crate) struct ClientTally {
     pub(crate) resumed: Counter,
     /// Connections closed for want of a PROXY header, by [`NoHeader::KINDS`].
     pub(crate) headless: [Counter; NoHeader::KINDS.len()],
+    /// TLS handshakes.
+    pub(crate) handshakes: Handshakes,
     /// Requests that the dispatcher answered itself, by [`Refusal`].
     pub(crate) refused: [Counter; Refusal::ALL.len()],
 }

@@ -16,6 +16,7 @@ use crate::pool::Pool;
 use crate::proxy_protocol::Ends;
 use crate::routes::Routes;
 use crate::server::Server;
+use crate::tls::{Acceptor, Connector};
 use crate::trace::Sampling;
 use std::cell::{Cell, RefCell, RefMut};
 use std::sync::{Arc, PoisonError};
@@ -107,6 +108,11 @@ impl Worker {
         &self.wire
     }
 
+    /// What makes connections to servers TLS.
+    pub(crate) fn connector(&self) -> &Connector {
+        &self.shared.tls.connector
+    }
+
     pub(crate) fn tally(&self) -> &ClientTally {
         &self.tally
     }
@@ -180,8 +186,11 @@ impl Worker {
     /// Serves until it is told to stop; returns how many connections were cut off then.
     pub(crate) async fn run(self: Rc<Self>, listeners: Vec<TcpListener>, mut stop: watch::Receiver<Stop>) -> usize {
         spawn_local(self.clone().keep_time());
-        let accepting: Vec<_> =
-            listeners.into_iter().map(|listener| spawn_local(self.clone().accept(listener))).collect();
+        let accept = |(number, listener)| {
+            let acceptor = self.shared.tls.acceptor.clone().filter(|_| self.shared.config.speaks_tls(number));
+            spawn_local(self.clone().accept(listener, acceptor))
+        };
+        let accepting: Vec<_> = listeners.into_iter().enumerate().map(accept).collect();
         // A dispatcher whose handle is gone stops at once.
         let grace = stop.wait_for(Option::is_some).await.map_or(None, |stop| *stop).unwrap_or_default();
         for task in accepting {
@@ -206,13 +215,13 @@ impl Worker {
         }
     }
 
-    async fn accept(self: Rc<Self>, listener: TcpListener) {
+    async fn accept(self: Rc<Self>, listener: TcpListener, acceptor: Option<Arc<Acceptor>>) {
         loop {
             while self.clients.borrow().len() >= self.limits().connections {
                 self.left.notified().await;
             }
             match listener.accept().await {
-                Ok((stream, source)) => self.receive(stream, source),
+                Ok((stream, source)) => self.receive(stream, source, acceptor.clone()),
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections; going on in {ACCEPT_PAUSE:?}");
@@ -223,19 +232,19 @@ impl Worker {
     }
 
     /// Finds out who is at the other end of a connection, and serves it.
-    fn receive(self: &Rc<Self>, mut stream: TcpStream, source: SocketAddr) {
+    fn receive(self: &Rc<Self>, mut stream: TcpStream, source: SocketAddr, acceptor: Option<Arc<Acceptor>>) {
         // Fails only where the client has gone already.
         let _ = stream.set_nodelay(true);
         let Ok(destination) = stream.local_addr() else { return };
         let own = Ends { source, destination };
         if !self.peers().demand_header {
-            return self.admit(stream, Peer::new(own, &self.peers().trusted));
+            return self.admit(stream, Peer::new(own, &self.peers().trusted), acceptor);
         }
         let worker = self.clone();
         spawn_local(async move {
             let trust = &worker.peers().trusted;
             match peer::announced(&mut stream, own, trust, worker.timeouts().header).await {
-                Ok(ends) => worker.admit(stream, Peer::new(ends, trust)),
+                Ok(ends) => worker.admit(stream, Peer::new(ends, trust), acceptor),
                 Err(error) => {
                     tracing::debug!(peer = %source, "a connection is closed: {error}");
                     worker.tally.headless[error.kind()].add(1);
@@ -245,14 +254,14 @@ impl Worker {
     }
 
     /// Serves a connection in a task of its own.
-    fn admit(self: &Rc<Self>, stream: TcpStream, peer: Peer) {
+    fn admit(self: &Rc<Self>, stream: TcpStream, peer: Peer, acceptor: Option<Arc<Acceptor>>) {
         let client = Rc::new(Client::new(self.clone(), peer));
         let seat = Seat { worker: self.clone(), number: self.tally.opened.get() };
         self.tally.opened.add(1);
         self.clients.borrow_mut().insert(seat.number, client.clone());
         spawn_local(async move {
             let _seat = seat;
-            client.serve(stream).await;
+            client.serve(stream, acceptor).await;
         });
     }
 

@@ -27,6 +27,8 @@ pub(crate) fn start(config: &config::Dispatcher, directory: Option<Arc<dyn Direc
         peers: config.peers.clone(),
         access_log: config.access_log.clone(),
         trace: config.trace.clone(),
+        tls: config.tls.clone(),
+        server_tls: config.server_tls.clone(),
         ..Config::new(config.listen, source)
     };
     proxy.health.active = Some(ActiveCheck { path: config.health_path.clone(), ..ActiveCheck::default() });
@@ -34,7 +36,7 @@ pub(crate) fn start(config: &config::Dispatcher, directory: Option<Arc<dyn Direc
     proxy.timeouts.response = config.response_timeout.unwrap_or(proxy.timeouts.response);
     proxy.timeouts.client_idle = config.idle_timeout.unwrap_or(proxy.timeouts.client_idle);
     let handle = Dispatcher::start(proxy).context("starting the dispatcher")?;
-    let listening: Vec<_> = handle.addresses().iter().map(|a| format!("http://{a}")).collect();
+    let listening: Vec<_> = handle.urls().collect();
     eprintln!("dispatcher: {}, {}, R = {}", listening.join(" "), config.settings.algorithm, config.settings.replicas);
     if let Some(admin) = handle.admin() {
         eprintln!("dispatcher: admin at http://{admin}/metrics, /snapshot, /explain?url=");
