@@ -5,11 +5,13 @@ use crate::admission::gate;
 use crate::check;
 use crate::config::{Config, Source};
 use crate::dispatcher::{Shared, Stop};
+use crate::endpoint::Endpoint;
 use crate::error::StartError;
 use crate::health::Monitor;
 use crate::proxy_protocol::ProxyVersion;
 use crate::routes::{Routes, Verdict};
 use crate::server::Server;
+use crate::tls::TlsError;
 use std::collections::HashMap;
 use std::future::pending;
 use std::net::SocketAddr;
@@ -39,7 +41,7 @@ pub(crate) enum News {
 #[derive(Debug, PartialEq, Eq)]
 struct Spec {
     name: VmId,
-    endpoint: String,
+    endpoint: Endpoint,
     send_proxy: Option<ProxyVersion>,
     weight: u32,
     state: VmState,
@@ -72,7 +74,7 @@ impl Drop for Attendant {
 
 impl Member {
     fn new(spec: Spec, size: gate::Size) -> Self {
-        let address = spec.endpoint.parse().ok();
+        let address = spec.endpoint.address();
         let server = spec.server(address, size);
         Member { spec, server, monitor: Monitor::default(), attendant: None }
     }
@@ -103,11 +105,13 @@ impl Control {
         let mut specs = Vec::new();
         if let Source::Static(servers) = &config.source {
             for (server, position) in servers.iter().zip(1..) {
-                if !is_endpoint(&server.address) {
-                    let (name, address) = (server.name.clone(), server.address.clone());
-                    return Err(StartError::Address { name, position, address });
+                let (name, endpoint) = (server.name.clone(), Endpoint::new(&server.address));
+                if !endpoint.makes_sense() {
+                    return Err(StartError::Address { name, position, address: server.address.clone() });
                 }
-                let (name, endpoint) = (server.name.clone(), server.address.clone());
+                if endpoint.has_tls() && config.server_tls.is_none() {
+                    return Err(StartError::Tls(TlsError::NotConfigured));
+                }
                 let (send_proxy, weight) = (server.send_proxy, server.weight);
                 specs.push(Spec { name, endpoint, send_proxy, weight, state: VmState::Up });
             }
@@ -126,7 +130,7 @@ impl Control {
     /// the same name and address keep their counts and connections.
     fn adopt(&mut self, snapshot: &Snapshot, customer: &CustomerId) -> bool {
         let spec = |vm: &Vm| {
-            let (name, endpoint) = (vm.id.clone(), vm.address.clone());
+            let (name, endpoint) = (vm.id.clone(), Endpoint::new(&vm.address));
             Spec { name, endpoint, send_proxy: None, weight: vm.weight, state: vm.state }
         };
         let specs: Vec<Spec> = snapshot.vms_of(customer).map(spec).collect();
@@ -250,16 +254,6 @@ fn build(cluster: &Cluster, settings: &Settings) -> Result<Option<Table>, vibra_
     Table::build(cluster, &Settings { replicas, ..settings.clone() }).map(Some)
 }
 
-/// Whether `text` is `host:port`.
-fn is_endpoint(text: &str) -> bool {
-    let port = |port: &str| port.parse::<u16>().is_ok_and(|port| port != 0);
-    let host = |host: &str| !host.is_empty() && host.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._".contains(&c));
-    match text.parse::<SocketAddr>() {
-        Ok(address) => address.port() != 0,
-        Err(_) => text.rsplit_once(':').is_some_and(|(name, number)| host(name) && port(number)),
-    }
-}
-
 /// A directory that is followed.
 struct Following {
     /// Ends when this is dropped.
@@ -357,15 +351,5 @@ mod tests {
         assert_eq!(control.next_return(), Some(long_ago + rules.first));
         control.published = Instant::now();
         assert_eq!(control.next_return(), None);
-    }
-
-    #[test]
-    fn endpoints_have_a_host_and_a_port() {
-        for good in ["127.0.0.1:80", "[::1]:8080", "localhost:1", "web-1.shop.example:8080"] {
-            assert!(is_endpoint(good), "{good}");
-        }
-        for bad in ["", "127.0.0.1", "localhost:", ":80", "localhost:0", "127.0.0.1:0", "a b:80", "::1:80", "h:99999"] {
-            assert!(!is_endpoint(bad), "{bad}");
-        }
     }
 }

@@ -10,6 +10,7 @@ use crate::log::{Log, Lost, Target};
 use crate::metrics::ClientTally;
 use crate::routes::Routes;
 use crate::status::Status;
+use crate::tls::{Tls, TlsError};
 use crate::worker::Worker;
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) clients: Vec<Arc<ClientTally>>,
     /// The logs by name, with the requests that they had to drop.
     pub(crate) lost: Vec<(&'static str, Arc<Lost>)>,
+    /// What makes connections TLS.
+    pub(crate) tls: Tls,
     /// Whether the directory is heard; [`DirectoryLink::Live`] with a fixed list.
     pub(crate) link: watch::Sender<DirectoryLink>,
 }
@@ -69,6 +72,7 @@ impl Dispatcher {
     pub fn start(config: Config) -> Result<Handle, StartError> {
         check(&config)?;
         let mut control = Control::new(&config)?;
+        let tls = Tls::new(config.tls.as_ref(), config.server_tls.as_ref())?;
         let (listeners, addresses) = bind_all(&config)?;
         let admin = config.admin.map(|address| bind(address, Sharing::Alone)).transpose()?;
         let admin_address = admin.as_ref().map(local_address).transpose()?;
@@ -86,6 +90,7 @@ impl Dispatcher {
             revision: AtomicU64::new(0),
             clients: listeners.iter().map(|_| Arc::default()).collect(),
             lost: logs.iter().map(|(name, log)| (*name, log.lost())).collect(),
+            tls,
             link: watch::Sender::new(initial),
             config,
         });
@@ -174,9 +179,18 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Where it listens, with the ports that were found, in the order of [`Config::listen`].
+    /// Where it listens, with the ports that were found: in the order of [`Config::listen`], then of
+    /// [`FrontTls::listen`](crate::FrontTls::listen).
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The same as URLs, which tell where TLS is spoken.
+    pub fn urls(&self) -> impl Iterator<Item = String> {
+        self.addresses.iter().enumerate().map(|(place, address)| {
+            let scheme = if self.shared.config.speaks_tls(place) { "https" } else { "http" };
+            format!("{scheme}://{address}")
+        })
     }
 
     /// Where it listens for operators.
@@ -187,6 +201,16 @@ impl Handle {
     /// How it and its servers fare; what `/snapshot` serves.
     pub fn status(&self) -> Status {
         Status::of(&self.shared)
+    }
+
+    /// Reads all certificates and keys anew. New connections use them; those that exist go on.
+    ///
+    /// # Errors
+    /// What is wrong with which file. Then all stays as it was.
+    pub fn renew_certificates(&self) -> Result<(), TlsError> {
+        let Shared { config, tls, .. } = &*self.shared;
+        tls.install(tls.load(config.tls.as_ref(), config.server_tls.as_ref())?);
+        Ok(())
     }
 
     /// Stops: accepts no more connections, lets requests that are under way end for at most `grace`, and cuts off the
@@ -254,7 +278,7 @@ enum Sharing {
 /// One set of listeners for each thread, and their addresses.
 fn bind_all(config: &Config) -> Result<(Vec<Vec<TcpListener>>, Vec<SocketAddr>), StartError> {
     let sharing = if config.threads == 1 { Sharing::Alone } else { Sharing::WithSiblings };
-    let first: Vec<_> = config.listen.iter().map(|&address| bind(address, sharing)).collect::<Result<_, _>>()?;
+    let first: Vec<_> = config.addresses().map(|address| bind(address, sharing)).collect::<Result<_, _>>()?;
     // The others take the port that the first has found.
     let addresses: Vec<_> = first.iter().map(local_address).collect::<Result<_, _>>()?;
     let mut sets = vec![first];

@@ -22,6 +22,7 @@ use crate::pool::Pool;
 use crate::proxy_protocol::Ends;
 use crate::routes::Routes;
 use crate::server::Server;
+use crate::tls::{Acceptor, Connector};
 use crate::trace::Sampling;
 use std::cell::{Cell, RefCell, RefMut};
 use std::net::{IpAddr, SocketAddr};
@@ -114,6 +115,11 @@ impl Worker {
     /// What this thread's connections have in common.
     pub(crate) fn wire(&self) -> &Rc<Wire> {
         &self.wire
+    }
+
+    /// What makes connections to servers TLS.
+    pub(crate) fn connector(&self) -> &Connector {
+        &self.shared.tls.connector
     }
 
     pub(crate) fn tally(&self) -> &ClientTally {
@@ -238,8 +244,11 @@ impl Worker {
     /// Serves until it is told to stop; returns how many connections were cut off then.
     pub(crate) async fn run(self: Rc<Self>, listeners: Vec<TcpListener>, mut stop: watch::Receiver<Stop>) -> usize {
         spawn_local(self.clone().keep_time());
-        let accepting: Vec<_> =
-            listeners.into_iter().map(|listener| spawn_local(self.clone().accept(listener))).collect();
+        let accept = |(number, listener)| {
+            let acceptor = self.shared.tls.acceptor.clone().filter(|_| self.shared.config.speaks_tls(number));
+            spawn_local(self.clone().accept(listener, acceptor))
+        };
+        let accepting: Vec<_> = listeners.into_iter().enumerate().map(accept).collect();
         // A dispatcher whose handle is gone stops at once.
         let grace = stop.wait_for(Option::is_some).await.map_or(None, |stop| *stop).unwrap_or_default();
         for task in accepting {
@@ -264,10 +273,10 @@ impl Worker {
         }
     }
 
-    async fn accept(self: Rc<Self>, listener: TcpListener) {
+    async fn accept(self: Rc<Self>, listener: TcpListener, acceptor: Option<Arc<Acceptor>>) {
         loop {
             match listener.accept().await {
-                Ok((stream, source)) => self.receive(stream, source).await,
+                Ok((stream, source)) => self.receive(stream, source, acceptor.clone()).await,
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections; going on in {ACCEPT_PAUSE:?}");
@@ -279,7 +288,7 @@ impl Worker {
 
     /// Finds out who is at the other end of a connection, and serves it, as soon as there is a place for it; until then
     /// no more are accepted.
-    async fn receive(self: &Rc<Self>, mut stream: TcpStream, source: SocketAddr) {
+    async fn receive(self: &Rc<Self>, mut stream: TcpStream, source: SocketAddr, acceptor: Option<Arc<Acceptor>>) {
         let places = &self.shared.admission.places;
         if places.is_full() {
             self.tally.delayed.add(1);
@@ -290,13 +299,13 @@ impl Worker {
         let Ok(destination) = stream.local_addr() else { return };
         let own = Ends { source, destination };
         if !self.peers().demand_header {
-            return self.admit(stream, Peer::new(own, &self.peers().trusted), place);
+            return self.admit(stream, Peer::new(own, &self.peers().trusted), acceptor, place);
         }
         let worker = self.clone();
         spawn_local(async move {
             let trust = &worker.peers().trusted;
             match peer::announced(&mut stream, own, trust, worker.timeouts().header).await {
-                Ok(ends) => worker.admit(stream, Peer::new(ends, trust), place),
+                Ok(ends) => worker.admit(stream, Peer::new(ends, trust), acceptor, place),
                 Err(error) => {
                     tracing::debug!(peer = %source, "a connection is closed: {error}");
                     worker.tally.headless[error.kind()].add(1);
@@ -306,7 +315,13 @@ impl Worker {
     }
 
     /// Serves a connection in a task of its own, unless there are too many of its address.
-    fn admit(self: &Rc<Self>, stream: TcpStream, peer: Peer, place: OwnedSemaphorePermit) {
+    fn admit(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        peer: Peer,
+        acceptor: Option<Arc<Acceptor>>,
+        place: OwnedSemaphorePermit,
+    ) {
         let address = self.shared.admission.addresses.admit(peer.ends.source.ip());
         // Who is trusted speaks for many.
         if address.is_none() && !peer.trusted {
@@ -320,7 +335,7 @@ impl Worker {
         self.clients.borrow_mut().insert(seat.number, client.clone());
         spawn_local(async move {
             let _seat = seat;
-            client.serve(stream).await;
+            client.serve(stream, acceptor).await;
         });
     }
 

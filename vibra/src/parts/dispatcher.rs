@@ -29,11 +29,13 @@ pub(crate) fn start(config: &config::Dispatcher, directory: Option<Arc<dyn Direc
         trace: config.trace.clone(),
         limits: config.limits.clone(),
         timeouts: config.timeouts.clone(),
+        tls: config.tls.clone(),
+        server_tls: config.server_tls.clone(),
         ..Config::new(config.listen, source)
     };
     proxy.health.active = Some(ActiveCheck { path: config.health_path.clone(), ..ActiveCheck::default() });
     let handle = Dispatcher::start(proxy).context("starting the dispatcher")?;
-    let listening: Vec<_> = handle.addresses().iter().map(|a| format!("http://{a}")).collect();
+    let listening: Vec<_> = handle.urls().collect();
     eprintln!("dispatcher: {}, {}, R = {}", listening.join(" "), config.settings.algorithm, config.settings.replicas);
     if let Some(admin) = handle.admin() {
         eprintln!("dispatcher: admin at http://{admin}/metrics, /snapshot, /explain?url=");
