@@ -87,9 +87,19 @@ pub(crate) struct Dispatcher {
     /// Where to listen.
     #[arg(long, required_unless_present = "config")]
     pub(crate) listen: Option<SocketAddr>,
-    /// A server as host:port, or NAME=host:port; once for each, in cluster order.
+    /// A server as host:port, or https://host:port, with NAME= before it or not; once for each, in cluster order.
     #[arg(long = "server", value_name = "SERVER", required_unless_present = "config")]
     pub(crate) servers: Vec<String>,
+    /// Speak TLS to clients, with this certificate and those that link it to its authority, in PEM.
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key, in PEM. Default: in the same file.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Trust the authorities in this file, in PEM, to vouch for servers that are reached by https://, instead of the
+    /// system's.
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    pub(crate) server_ca: Option<PathBuf>,
     /// Where to serve operators: a port of this machine, or ADDRESS:PORT.
     #[arg(long, conflicts_with = "config", value_parser = config::admin_address)]
     pub(crate) admin: Option<SocketAddr>,

@@ -2,14 +2,18 @@
 
 use crate::config::ActiveCheck;
 use crate::control::News;
-use crate::link;
+use crate::dispatcher::Shared;
+use crate::io::Io;
+use crate::link::{self, ConnectError};
 use crate::server::Server;
+use crate::tls::Connector;
 use bytes::Bytes;
 use http::{Request, StatusCode, header::HOST};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::lookup_host;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
@@ -20,7 +24,13 @@ const LOOK_UP: Duration = Duration::from_secs(2);
 const SPREAD: u32 = 16;
 
 /// Attends to `server` until nobody wants its news any more. `number` tells it from others that start at the same time.
-pub(crate) async fn attend(server: Arc<Server>, rules: Option<ActiveCheck>, news: mpsc::Sender<News>, number: usize) {
+pub(crate) async fn attend(
+    server: Arc<Server>,
+    rules: Option<ActiveCheck>,
+    shared: Arc<Shared>,
+    news: mpsc::Sender<News>,
+    number: usize,
+) {
     if server.address.is_none() {
         let address = resolve(&server).await;
         let _ = news.send(News::Resolved(server, address)).await;
@@ -33,7 +43,7 @@ pub(crate) async fn attend(server: Arc<Server>, rules: Option<ActiveCheck>, news
     times.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         times.tick().await;
-        let checked = timeout(rules.timeout, check(&server, &rules)).await;
+        let checked = timeout(rules.timeout, check(&server, &shared.tls.connector, &rules)).await;
         let passed = match checked {
             Ok(Ok(())) => true,
             Ok(Err(error)) => failed(&server, &error),
@@ -52,7 +62,7 @@ fn failed(server: &Server, why: &dyn std::fmt::Display) -> bool {
 
 async fn resolve(server: &Server) -> SocketAddr {
     loop {
-        match timeout(LOOK_UP, lookup_host(&server.endpoint)).await {
+        match timeout(LOOK_UP, lookup_host(server.endpoint.authority())).await {
             Ok(Ok(mut found)) => {
                 if let Some(address) = found.next() {
                     return address;
@@ -69,8 +79,8 @@ async fn resolve(server: &Server) -> SocketAddr {
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 enum CheckError {
-    #[error("no connection: {0}")]
-    Connect(#[from] io::Error),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     #[error("no HTTP response: {0}")]
     Http(#[from] hyper::Error),
     #[error("the check's path makes no request: {0}")]
@@ -79,20 +89,28 @@ enum CheckError {
     Status(StatusCode),
 }
 
-async fn check(server: &Server, rules: &ActiveCheck) -> Result<(), CheckError> {
-    let stream = link::open(server, None).await?;
+async fn check(server: &Server, connector: &Connector, rules: &ActiveCheck) -> Result<(), CheckError> {
+    let io = link::open(server, None, connector).await?;
     let Some(path) = &rules.path else { return Ok(()) };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(path).header(HOST, &server.endpoint).body(Empty::<Bytes>::new())?;
-    let response = async {
-        tokio::select! {
-            response = sender.send_request(request) => response,
-            // Ends first only where there is no response, which the other side then learns of.
-            Err(error) = connection => Err(error),
-        }
+    let request = Request::get(path).header(HOST, server.endpoint.authority()).body(Empty::new())?;
+    let status = match io {
+        Io::Plain(stream) => ask(stream, request).await?,
+        Io::Tls(stream) => ask(stream, request).await?,
     };
-    match response.await?.status() {
-        status if status.is_success() || status.is_redirection() => Ok(()),
-        status => Err(CheckError::Status(status)),
-    }
+    if status.is_success() || status.is_redirection() { Ok(()) } else { Err(CheckError::Status(status)) }
+}
+
+/// The status of the response.
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: Request<Empty<Bytes>>,
+) -> Result<StatusCode, hyper::Error> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let mut response = pin!(sender.send_request(request));
+    let response = tokio::select! {
+        response = &mut response => response,
+        // The response may have come just before, and is told of the end if not.
+        _ = connection => response.await,
+    };
+    Ok(response?.status())
 }

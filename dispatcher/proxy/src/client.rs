@@ -10,10 +10,12 @@ use crate::link::Link;
 use crate::metrics::Wait;
 use crate::peer::Peer;
 use crate::pool::Pool;
+use crate::tls::{Acceptor, Fault, TlsVersion};
 use crate::worker::Worker;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -27,6 +29,8 @@ const NEW: Duration = Duration::from_secs(1);
 /// What a client's connection waits for. Each has a time-out of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// The end of the handshake of TLS.
+    Handshake,
     /// The next request's first byte.
     Rest,
     /// The rest of a request's head.
@@ -70,6 +74,8 @@ pub(crate) struct Client {
     /// Set likewise where a body moves, but too slowly: no progress takes that back.
     slow: Cell<bool>,
     task: OnceCell<Waker>,
+    /// The version of TLS that is spoken.
+    tls: Cell<Option<TlsVersion>>,
 }
 
 impl Client {
@@ -86,6 +92,7 @@ impl Client {
             overdue: Cell::new(false),
             slow: Cell::new(false),
             task: OnceCell::new(),
+            tls: Cell::new(None),
         }
     }
 
@@ -111,6 +118,11 @@ impl Client {
     pub(crate) fn put_own(&self, pool: &Rc<Pool>, mut link: Box<Link>, now: Tick) {
         link.unused_since = Some(now);
         self.own.borrow_mut().push((pool.clone(), link));
+    }
+
+    /// The version of TLS that is spoken, if any.
+    pub(crate) fn tls(&self) -> Option<TlsVersion> {
+        self.tls.get()
     }
 
     fn enter(&self, phase: Phase) {
@@ -179,6 +191,7 @@ impl Client {
     pub(crate) fn check(&self, allowed: &Allowed<'_>) {
         let timeouts = allowed.timeouts;
         let (wait, most) = match self.phase.get() {
+            Phase::Handshake => (Some(Wait::Handshake), timeouts.handshake),
             Phase::Rest => (Some(Wait::Idle), allowed.idle),
             Phase::Head => (Some(Wait::Header), timeouts.header),
             Phase::Response => (Some(Wait::Response), timeouts.response),
@@ -218,24 +231,70 @@ impl Client {
         matches!(self.phase.get(), Phase::Response | Phase::Relay | Phase::Tunnel)
     }
 
-    /// Serves the connection until it ends.
-    pub(crate) async fn serve(self: Rc<Self>, stream: TcpStream) {
+    /// Serves the connection until it ends, under TLS where there is an acceptor.
+    pub(crate) async fn serve(self: Rc<Self>, stream: TcpStream, acceptor: Option<Arc<Acceptor>>) {
         poll_fn(|cx| {
             self.task.get_or_init(|| cx.waker().clone());
             Poll::Ready(())
         })
         .await;
-        let mut front = Http1::new(Io::Plain(stream), self.clone());
+        let io = match acceptor {
+            None => Io::Plain(stream),
+            Some(acceptor) => match self.shake_hands(stream, &acceptor).await {
+                Some(io) => io,
+                None => return,
+            },
+        };
+        let mut front = Http1::new(io, self.clone());
         loop {
             let end = match front.request().await {
                 Ok(head) => exchange::run(&self, &mut front, &head).await,
                 Err(NoRequest::Refused(refusal)) => exchange::refuse(&self, &mut front, refusal).await,
-                Err(NoRequest::Gone) => return,
+                Err(NoRequest::Gone) => return front.leave(),
             };
             match end {
                 End::Whole if front.stays_open() => {}
                 End::Whole => return front.close().await,
                 End::Broken => return front.reset(),
+            }
+        }
+    }
+
+    /// The connection under TLS; `None` where the client does not get that far.
+    async fn shake_hands(&self, stream: TcpStream, acceptor: &Acceptor) -> Option<Io> {
+        self.enter(Phase::Handshake);
+        // Its state is large and short-lived: it shall not make the task of every connection as large.
+        let mut accepting = Box::pin(acceptor.accept(stream));
+        let accepted = poll_fn(|cx| match accepting.as_mut().poll(cx) {
+            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            Poll::Pending if self.is_overdue() || self.worker.is_draining() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        let tally = &self.worker.tally().handshakes;
+        match accepted.await {
+            Some(Ok((stream, handshake))) => {
+                tally.made(&handshake);
+                tracing::debug!(
+                    client = self.peer().address,
+                    version = handshake.version.name(),
+                    resumed = handshake.resumed,
+                    http2 = handshake.http2,
+                    server_name = handshake.server_name,
+                    certificate = handshake.client,
+                    "handshake"
+                );
+                self.tls.set(Some(handshake.version));
+                self.enter(Phase::Head);
+                Some(Io::Tls(Box::new(stream)))
+            }
+            Some(Err(error)) => {
+                tally.failed(Fault::of(&error));
+                tracing::debug!(client = self.peer().address, %error, "no handshake");
+                None
+            }
+            None => {
+                tally.failed(Fault::TimedOut);
+                None
             }
         }
     }

@@ -4,6 +4,7 @@ use crate::limits::{Limits, Timeouts};
 use crate::log::{Format, Target};
 use crate::peers::Peers;
 use crate::proxy_protocol::ProxyVersion;
+use crate::tls::{BackTls, FrontTls};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use vibra_client::Directory;
 use vibra_model::{CustomerId, VmId};
@@ -14,6 +15,8 @@ use vibra_routing::Settings;
 pub struct Config {
     /// Where clients connect; port 0 takes a free one. At least one.
     pub listen: Vec<SocketAddr>,
+    /// How clients are served by TLS; `None` (the default): they are not.
+    pub tls: Option<FrontTls>,
     /// Where operators ask for metrics and explanations; `None` (the default): nowhere.
     pub admin: Option<SocketAddr>,
     /// How many threads serve requests, 1 to 1024. Default: as many as the machine has cores for this process.
@@ -22,6 +25,8 @@ pub struct Config {
     pub settings: Settings,
     /// Which servers there are.
     pub source: Source,
+    /// How servers whose address begins with `https://` are reached. `None` (the default): there is none.
+    pub server_tls: Option<BackTls>,
     /// When a server counts as healthy.
     pub health: Health,
     /// Whom the dispatcher believes, and what it tells servers of clients.
@@ -45,10 +50,12 @@ impl Config {
     pub fn new(listen: SocketAddr, source: Source) -> Self {
         Config {
             listen: vec![listen],
+            tls: None,
             admin: None,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             settings: Settings::default(),
             source,
+            server_tls: None,
             health: Health::default(),
             peers: Peers::default(),
             timeouts: Timeouts::default(),
@@ -57,6 +64,16 @@ impl Config {
             trace: None,
             drain: Duration::from_secs(10),
         }
+    }
+
+    /// All addresses to listen at: those of [`Config::listen`], then those for TLS alone.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listen.iter().chain(self.tls.iter().flat_map(|tls| &tls.listen)).copied()
+    }
+
+    /// Whether TLS is spoken at the address with that place among [all](Config::addresses).
+    pub(crate) fn speaks_tls(&self, place: usize) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.listen.is_empty() || place >= self.listen.len())
     }
 }
 
@@ -85,8 +102,8 @@ pub struct AccessLog {
 pub struct StaticServer {
     /// Its name; unique in the list.
     pub name: VmId,
-    /// Where it serves HTTP: `host:port`, with a name or an IP address as host. A name is looked up until it is found,
-    /// and then no more.
+    /// Where it serves HTTP: `host:port`, with a name or an IP address as host, after `https://` where it does so under
+    /// TLS. A name is looked up until it is found, and then no more.
     pub address: String,
     /// Its share under weighted algorithms; at least 1.
     pub weight: u32,
@@ -145,7 +162,8 @@ impl Default for Health {
 /// A check that is repeated whether or not there are requests. A server is healthy until checks say otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveCheck {
-    /// `GET` this path and expect a status of 200 to 399; `None` (the default): a TCP connection is enough.
+    /// `GET` this path and expect a status of 200 to 399; `None` (the default): a connection is enough, with its TLS
+    /// handshake.
     pub path: Option<String>,
     /// From one check to the next. Default: 2 s.
     pub interval: Duration,

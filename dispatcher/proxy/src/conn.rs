@@ -190,6 +190,11 @@ impl Conn {
         self.io.scheme()
     }
 
+    /// Says under TLS that all was sent.
+    pub(crate) fn farewell(&mut self) {
+        self.io.farewell();
+    }
+
     /// Makes the connection end in a reset.
     pub(crate) fn reset(&self) {
         self.io.reset();

@@ -10,6 +10,7 @@ use crate::members::{self, Attendant, Member, Order, Spec};
 use crate::reload::{self, ReloadError};
 use crate::routes::{Routes, Verdict};
 use crate::server::Server;
+use crate::tls::Loaded;
 use crate::warmup;
 use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
@@ -36,10 +37,9 @@ pub(crate) enum News {
 }
 
 /// What an operator wants.
-#[derive(Debug)]
 pub(crate) enum Call {
-    /// Take over this configuration, if it could be read; the answer has the parts that changed.
-    Reload(Result<Box<Config>, ReloadError>, oneshot::Sender<Result<Vec<&'static str>, ReloadError>>),
+    /// Take over this configuration with its certificates, if they could be read; the answer has the parts that changed.
+    Reload(Result<(Box<Config>, Loaded), ReloadError>, oneshot::Sender<Result<Vec<&'static str>, ReloadError>>),
     /// Do so with a server from now on, `None`: as its source and its checks say. The answer: whether it is known.
     Order(VmId, Option<Order>, oneshot::Sender<bool>),
     /// Say that you are there.
@@ -181,13 +181,13 @@ impl Control {
     }
 
     /// Sees to it that each server is attended to, but those under maintenance.
-    fn attend(&mut self, news: &mpsc::Sender<News>) {
+    fn attend(&mut self, shared: &Arc<Shared>, news: &mpsc::Sender<News>) {
         let rules = &self.config.health.active;
         for (number, member) in self.members.iter_mut().enumerate() {
             if member.order == Some(Order::Maintenance) {
                 member.attendant = None;
             } else if member.attendant.is_none() {
-                let task = check::attend(member.server.clone(), rules.clone(), news.clone(), number);
+                let task = check::attend(member.server.clone(), rules.clone(), shared.clone(), news.clone(), number);
                 member.attendant = Some(Attendant(spawn_local(task)));
             }
         }
@@ -197,10 +197,12 @@ impl Control {
     fn obey(&mut self, call: Call, shared: &Shared) {
         match call {
             Call::Reload(read, done) => {
-                let result = read.and_then(|config| self.reload(*config));
-                if result.is_ok() {
+                let result = read.and_then(|(config, loaded)| Ok((self.reload(*config)?, loaded)));
+                let result = result.map(|(changed, loaded)| {
+                    shared.tls.install(loaded);
                     self.publish(shared);
-                }
+                    changed
+                });
                 shared.reloads.lock().unwrap_or_else(PoisonError::into_inner).note(&result);
                 // Who asked may have gone.
                 let _ = done.send(result);
@@ -282,7 +284,7 @@ pub(crate) async fn run(
     let (sender, mut news) = mpsc::channel(NEWS);
     tokio::pin!(over);
     loop {
-        control.attend(&sender);
+        control.attend(&shared, &sender);
         let next = control.next_change();
         let changed = tokio::select! {
             (snapshot, customer) = heard(&mut directory, &shared) => {

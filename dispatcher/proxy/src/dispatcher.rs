@@ -12,6 +12,7 @@ use crate::reload::{Loader, ReloadError, Reloads};
 use crate::routes::Routes;
 use crate::sockets::{Inherited, local_address};
 use crate::status::Status;
+use crate::tls::{Loaded, Tls, TlsError};
 use crate::worker::Worker;
 use arc_swap::ArcSwap;
 use std::net::{SocketAddr, TcpListener};
@@ -64,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) clients: Vec<Arc<ClientTally>>,
     /// The logs by name, with the requests that they had to drop.
     pub(crate) lost: Vec<(&'static str, Arc<Lost>)>,
+    /// What makes connections TLS.
+    pub(crate) tls: Tls,
     /// Whether the directory is heard; [`DirectoryLink::Live`] with a fixed list.
     pub(crate) link: watch::Sender<DirectoryLink>,
 }
@@ -76,16 +79,22 @@ impl std::fmt::Debug for Shared {
 
 impl Shared {
     /// Reads the configuration again, and takes it over as a whole or not at all.
-    pub(crate) async fn reload(&self) -> Result<Vec<&'static str>, ReloadError> {
+    pub(crate) async fn reload(self: &Arc<Self>) -> Result<Vec<&'static str>, ReloadError> {
         let _turn = self.reloading.lock().await;
-        let read = self.read_again().await.map(Box::new);
+        let read = self.read_again().await;
         self.ask(|answer| Call::Reload(read, answer)).await.unwrap_or(Err(ReloadError::Stopping))
     }
 
-    async fn read_again(&self) -> Result<Config, ReloadError> {
+    /// The configuration, and what it names of certificates and keys.
+    async fn read_again(self: &Arc<Self>) -> Result<(Box<Config>, Loaded), ReloadError> {
         let load = self.loader.clone().ok_or(ReloadError::Nowhere)?;
-        let loaded = tokio::task::spawn_blocking(move || load()).await;
-        loaded.map_err(|died| ReloadError::Load(died.into()))?.map_err(ReloadError::Load)
+        let shared = self.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let config = load().map_err(ReloadError::Load)?;
+            let loaded = shared.tls.load(config.tls.as_ref(), config.server_tls.as_ref());
+            Ok((Box::new(config), loaded.map_err(StartError::Tls)?))
+        });
+        read.await.map_err(|died| ReloadError::Load(died.into()))?
     }
 
     /// Asks the control thread; `None` once that has ended.
@@ -147,8 +156,9 @@ impl Dispatcher {
     pub fn start_with(config: Config, given: Given) -> Result<Handle, StartError> {
         check(&config)?;
         let mut control = Control::new(&config)?;
+        let tls = Tls::new(config.tls.as_ref(), config.server_tls.as_ref())?;
         let mut inherited = Inherited::new(given.sockets)?;
-        let bound = config.listen.iter().map(|&address| inherited.listen(address, config.threads));
+        let bound = config.addresses().map(|address| inherited.listen(address, config.threads));
         let bound: Vec<_> = bound.collect::<Result<_, _>>()?;
         let admin = config.admin.map(|address| inherited.listen_alone(address)).transpose()?;
         inherited.close_rest();
@@ -156,9 +166,11 @@ impl Dispatcher {
         let admin_address = admin.as_ref().map(local_address).transpose()?;
         let sockets = bound.iter().flat_map(|bound| bound.threads.iter().flatten()).chain(&admin);
         let sockets = sockets.map(TcpListener::try_clone).collect::<Result<_, _>>().map_err(StartError::System)?;
-        let mut listeners: Vec<Vec<TcpListener>> = (0..config.threads).map(|_| Vec::new()).collect();
-        for bound in bound {
-            listeners.iter_mut().zip(bound.threads).for_each(|(own, more)| own.extend(more));
+        let mut listeners: Vec<Vec<(usize, TcpListener)>> = (0..config.threads).map(|_| Vec::new()).collect();
+        for (place, bound) in bound.into_iter().enumerate() {
+            for (own, more) in listeners.iter_mut().zip(bound.threads) {
+                own.extend(more.into_iter().map(|socket| (place, socket)));
+            }
         }
         let logs = open_logs(&config)?;
 
@@ -182,6 +194,7 @@ impl Dispatcher {
             revision: AtomicU64::new(0),
             clients: listeners.iter().map(|_| Arc::default()).collect(),
             lost: logs.iter().map(|(name, log)| (*name, log.lost())).collect(),
+            tls,
             link: watch::Sender::new(initial),
             config,
         });
@@ -196,7 +209,8 @@ impl Dispatcher {
             spawn(format!("proxy-{number}"), done.clone(), async move || {
                 let _works = works;
                 let worker = Rc::new(Worker::new(shared, tally, sinks));
-                match listeners.into_iter().map(tokio::net::TcpListener::from_std).collect() {
+                let taken = |(place, socket)| Ok((place, tokio::net::TcpListener::from_std(socket)?));
+                match listeners.into_iter().map(taken).collect() {
                     Ok(listeners) => worker.run(listeners, stopped).await,
                     Err(error) => lost(&error),
                 }
@@ -281,9 +295,18 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Where it listens, with the ports that were found, in the order of [`Config::listen`].
+    /// Where it listens, with the ports that were found: in the order of [`Config::listen`], then of
+    /// [`FrontTls::listen`](crate::FrontTls::listen).
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The same as URLs, which tell where TLS is spoken.
+    pub fn urls(&self) -> impl Iterator<Item = String> {
+        self.addresses.iter().enumerate().map(|(place, address)| {
+            let scheme = if self.shared.config.speaks_tls(place) { "https" } else { "http" };
+            format!("{scheme}://{address}")
+        })
     }
 
     /// Where it listens for operators.
@@ -331,6 +354,16 @@ impl Handle {
     /// How long connections may take to end where nobody says so: [`Config::drain`], as it was last reloaded.
     pub fn drain_time(&self) -> Duration {
         self.shared.routes.load().config.drain
+    }
+
+    /// Reads all certificates and keys anew. New connections use them; those that exist go on.
+    ///
+    /// # Errors
+    /// What is wrong with which file. Then all stays as it was.
+    pub fn renew_certificates(&self) -> Result<(), TlsError> {
+        let Shared { config, tls, .. } = &*self.shared;
+        tls.install(tls.load(config.tls.as_ref(), config.server_tls.as_ref())?);
+        Ok(())
     }
 
     /// Stops: accepts no more connections, lets requests that are under way end for at most `grace`, and cuts off the

@@ -1,5 +1,6 @@
 //! Why a dispatcher does not start.
 
+use crate::tls::TlsError;
 use std::{error::Error, fmt, io, net::SocketAddr, path::PathBuf};
 use vibra_model::VmId;
 use vibra_routing::BuildError;
@@ -12,7 +13,7 @@ pub enum StartError {
     #[error("the servers and settings make no routing table")]
     Routing(#[from] BuildError),
     /// A server's address is none.
-    #[error("server {position} ({name}) has the address {address:?}: use host:port")]
+    #[error("server {position} ({name}) has the address {address:?}: use host:port, or https://host:port")]
     Address {
         /// The server.
         name: VmId,
@@ -21,6 +22,9 @@ pub enum StartError {
         /// What was given.
         address: String,
     },
+    /// TLS cannot be spoken as the configuration wants.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Another part of the configuration makes no sense.
     #[error("{what} is out of range: {hint}")]
     Invalid {

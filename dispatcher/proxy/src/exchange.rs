@@ -169,9 +169,7 @@ impl<F: Front> Carried<'_, '_, F> {
             self.client.awaits_response();
             let mut carrier = match link.take() {
                 Some(link) => link,
-                None => {
-                    connect(self.client, account, self.journal).await.ok_or(Attempt::Elsewhere(Failure::Connect))?
-                }
+                None => connect(self.client, account, self.journal).await.map_err(Attempt::Elsewhere)?,
             };
             let chunked = self.head.length == Length::Chunked;
             let peer = self.client.peer();
@@ -184,7 +182,7 @@ impl<F: Front> Carried<'_, '_, F> {
                     host: self.head.host(),
                 },
                 peers: &peers,
-                endpoint: &account.pool().server.endpoint,
+                endpoint: account.pool().server.endpoint.authority(),
                 marks: self.journal.marks(),
                 rest,
             };
@@ -410,21 +408,21 @@ impl<F: Front> Carried<'_, '_, F> {
     }
 }
 
-async fn connect(client: &Client, account: &Account, journal: &mut Journal<'_>) -> Option<Box<Link>> {
+async fn connect(client: &Client, account: &Account, journal: &mut Journal<'_>) -> Result<Box<Link>, Failure> {
     let (worker, pool) = (client.worker(), account.pool());
     let (ends, wait) = (&client.peer().ends, worker.timeouts().connect);
     let began = Instant::now();
-    match Link::connect(&pool.server, ends, wait, worker.wire()).await {
+    match Link::connect(&pool.server, ends, worker.connector(), wait, worker.wire()).await {
         Ok(link) => {
             pool.tally.connects.add(1);
             let within = began.elapsed();
             pool.tally.connect.record(within);
             journal.connected(within);
-            Some(link)
+            Ok(link)
         }
         Err(error) => {
-            tracing::debug!(server = %pool.server.name, %error, "not connected");
-            None
+            tracing::debug!(server = %pool.server.name, "not connected: {error}");
+            Err(error.failure())
         }
     }
 }

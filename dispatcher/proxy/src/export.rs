@@ -4,12 +4,13 @@ use crate::dispatcher::Shared;
 use crate::metrics::{BOUNDS, CLASSES, Counter, Failure, Histogram, Refusal, Tally, Wait};
 use crate::peer::NoHeader;
 use crate::reload::{Reload, ReloadOutcome};
+use crate::tls::{Fault, Handshakes, TlsVersion};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
-use std::fmt;
 use std::sync::{Arc, PoisonError};
+use std::{fmt, time::UNIX_EPOCH};
 use vibra_routing::Warmth;
 
 /// Reads the counters of a dispatcher.
@@ -73,6 +74,7 @@ impl Collector for Exporter {
         encode_servers(&mut encoder, &series)?;
         encode_requests(&mut encoder, &series)?;
         encode_clients(&mut encoder, &self.0)?;
+        encode_tls(&mut encoder, &self.0)?;
         encode_dispatcher(&mut encoder, &self.0)
     }
 }
@@ -231,6 +233,34 @@ fn encode_dispatcher(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fm
     let table = routes.table.as_ref().and_then(|table| u64::from_str_radix(table.digest().get(..13)?, 16).ok());
     // A number of so many bits is exact as the floating-point number that Prometheus makes of it.
     digest.encode_gauge(&table.unwrap_or(0))
+}
+
+fn encode_tls(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::Result {
+    let Some(acceptor) = &shared.tls.acceptor else { return Ok(()) };
+    let sum = |counter: &dyn Fn(&Handshakes) -> u64| {
+        shared.clients.iter().map(|tally| counter(&tally.handshakes)).sum::<u64>()
+    };
+    let mut made = encoder.encode_descriptor("tls_handshakes", "Handshakes with clients", None, MetricType::Counter)?;
+    for version in TlsVersion::ALL {
+        for resumed in [false, true] {
+            let labels = [("version", version.name()), ("resumed", if resumed { "true" } else { "false" })];
+            count(&mut made.encode_family(&labels)?, sum(&|tally| tally.made_so_far(version, resumed)))?;
+        }
+    }
+    let help = "Handshakes with clients that came to nothing";
+    let mut failed = encoder.encode_descriptor("tls_failures", help, None, MetricType::Counter)?;
+    for fault in Fault::ALL {
+        count(&mut failed.encode_family(&[("kind", fault.name())])?, sum(&|tally| tally.failed_so_far(fault)))?;
+    }
+    let help = "When a certificate expires, in Unix time";
+    let mut expiry =
+        encoder.encode_descriptor("tls_certificate_expiry", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+    for facts in &acceptor.front().certificates {
+        let seconds = facts.not_after.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let labels = [("certificate", facts.path.display().to_string())];
+        expiry.encode_family(&labels)?.encode_gauge(&seconds)?;
+    }
+    Ok(())
 }
 
 fn count(encoder: &mut MetricEncoder<'_>, value: u64) -> fmt::Result {

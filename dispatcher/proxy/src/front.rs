@@ -146,7 +146,7 @@ impl Http1 {
     /// forgotten, since a connection that is closed with something unread ends in a reset.
     pub(crate) async fn close(&mut self) {
         if self.conn.is_at_rest() {
-            return;
+            return self.leave();
         }
         self.client.lingers();
         poll_fn(|cx| {
@@ -162,6 +162,11 @@ impl Http1 {
             }
         })
         .await;
+    }
+
+    /// Leaves a client to whom nothing is owed.
+    pub(crate) fn leave(&mut self) {
+        self.conn.farewell();
     }
 
     pub(crate) fn reset(&self) {

@@ -1,5 +1,6 @@
 //! Sockets.
 
+use crate::tls;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -11,6 +12,8 @@ use tokio::net::TcpStream;
 pub(crate) enum Io {
     /// Bytes as they are.
     Plain(TcpStream),
+    /// Bytes under TLS.
+    Tls(Box<tls::Stream>),
 }
 
 impl Io {
@@ -19,6 +22,7 @@ impl Io {
         let mut room = ReadBuf::new(room);
         match self {
             Io::Plain(stream) => Pin::new(stream).poll_read(cx, &mut room),
+            Io::Tls(stream) => Pin::new(stream).poll_read(cx, &mut room),
         }
         .map_ok(|()| room.filled().len())
     }
@@ -30,6 +34,7 @@ impl Io {
             Io::Plain(stream) if then.is_empty() => Pin::new(stream).poll_write(cx, first),
             Io::Plain(stream) if first.is_empty() => Pin::new(stream).poll_write(cx, then),
             Io::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(then)]),
+            Io::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(then)]),
         }
     }
 
@@ -37,6 +42,7 @@ impl Io {
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -44,6 +50,7 @@ impl Io {
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
@@ -51,12 +58,23 @@ impl Io {
     pub(crate) fn scheme(&self) -> &'static str {
         match self {
             Io::Plain(_) => "http",
+            Io::Tls(_) => "https",
         }
     }
 
     fn socket(&self) -> &TcpStream {
         match self {
             Io::Plain(stream) => stream,
+            Io::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// Says under TLS that all was sent (RFC 8446, section 6.1), as far as the system takes it at once; without TLS the
+    /// connection's end says so.
+    pub(crate) fn farewell(&mut self) {
+        if let Io::Tls(stream) = self {
+            // Who has gone does not hear it.
+            let _ = Pin::new(stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
         }
     }
 
@@ -68,6 +86,12 @@ impl Io {
 
     /// Whether nothing came from the other side, not even its end, as far as the system has told.
     pub(crate) fn is_quiet(&mut self) -> bool {
+        // Of what is deciphered already, the end included, the socket knows nothing.
+        if let Io::Tls(stream) = self
+            && !stream.get_ref().1.wants_read()
+        {
+            return false;
+        }
         let mut cx = Context::from_waker(Waker::noop());
         // The readiness costs no system call; only where there is some, the socket is asked.
         match self.socket().poll_read_ready(&mut cx) {

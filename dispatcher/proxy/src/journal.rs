@@ -8,6 +8,7 @@ use crate::ids::RequestId;
 use crate::log::{End, Phases, Record, RequestLine, Skipped};
 use crate::metrics::{Failure, Refusal};
 use crate::pool::Pool;
+use crate::tls::TlsVersion;
 use crate::trace::Hop;
 use crate::worker::View;
 use http::{Method, StatusCode};
@@ -194,7 +195,7 @@ impl Drop for Journal<'_> {
             attempts: self.attempts,
             phases: self.phases,
             end: self.end,
-            tls: None,
+            tls: self.client.tls().map(TlsVersion::name),
             trace: self.trace,
         });
     }

@@ -19,7 +19,7 @@ const SMALLEST_BUFFER: usize = 8192;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
-    /// For a connection to a server; then the next candidate is tried. Default: 1 s.
+    /// For a connection to a server, with its TLS handshake; then the next candidate is tried. Default: 1 s.
     #[serde(deserialize_with = "duration")]
     pub connect: Duration,
     /// For a place at a server, where all candidates are full; then 503. Default: 1 s.
@@ -37,6 +37,9 @@ pub struct Timeouts {
     /// How far a body may fall behind [`Limits::upload_rate`] or [`Limits::download_rate`], in time. Default: 20 s.
     #[serde(deserialize_with = "duration")]
     pub slow: Duration,
+    /// For a client's TLS handshake. Default: 10 s.
+    #[serde(deserialize_with = "duration")]
+    pub handshake: Duration,
     /// For a request head, from its first byte (or from the start of the connection). Default: 10 s.
     #[serde(deserialize_with = "duration")]
     pub header: Duration,
@@ -61,6 +64,7 @@ impl Default for Timeouts {
             stall: Duration::from_secs(60),
             tunnel: Duration::from_secs(3600),
             slow: Duration::from_secs(20),
+            handshake: Duration::from_secs(10),
             header: Duration::from_secs(10),
             client_idle: Duration::from_secs(65),
             server_idle: Duration::from_secs(50),
@@ -82,6 +86,7 @@ impl Timeouts {
             ("timeouts.stall", self.stall),
             ("timeouts.tunnel", self.tunnel),
             ("timeouts.slow", self.slow),
+            ("timeouts.handshake", self.handshake),
             ("timeouts.header", self.header),
             ("timeouts.client_idle", self.client_idle),
         ];

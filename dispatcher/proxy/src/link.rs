@@ -7,8 +7,10 @@ use crate::clock::Tick;
 use crate::conn::{Conn, HeadError, Wire};
 use crate::http1::{Bad, ResponseHead};
 use crate::io::Io;
+use crate::metrics::Failure;
 use crate::proxy_protocol::{self, Ends};
 use crate::server::Server;
+use crate::tls::Connector;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::{io, time::Duration};
@@ -18,10 +20,24 @@ use tokio::net::TcpStream;
 /// Why a link could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
-    #[error("cannot connect")]
+    #[error("cannot connect: {0}")]
     Io(#[from] io::Error),
+    #[error("no TLS: {0}")]
+    Tls(io::Error),
     #[error("no connection within {0:?}")]
     TimedOut(Duration),
+    #[error("its name has no address yet")]
+    Unresolved,
+}
+
+impl ConnectError {
+    /// What it counts as.
+    pub(crate) fn failure(&self) -> Failure {
+        match self {
+            ConnectError::Tls(_) => Failure::Tls,
+            ConnectError::Io(_) | ConnectError::TimedOut(_) | ConnectError::Unresolved => Failure::Connect,
+        }
+    }
 }
 
 /// Why there is no response.
@@ -34,9 +50,9 @@ pub(crate) enum NoResponse {
 }
 
 /// A new connection to `server`, for a client's connection between those `ends` or for nobody else. The server is told
-/// which, if it wants to know.
-pub(crate) async fn open(server: &Server, ends: Option<&Ends>) -> io::Result<TcpStream> {
-    let address = server.address.ok_or_else(|| io::Error::other("its name has no address yet"))?;
+/// which, if it wants to know. TLS begins after that, where it is spoken.
+pub(crate) async fn open(server: &Server, ends: Option<&Ends>, connector: &Connector) -> Result<Io, ConnectError> {
+    let address = server.address.ok_or(ConnectError::Unresolved)?;
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     if let Some(version) = server.send_proxy {
@@ -50,7 +66,13 @@ pub(crate) async fn open(server: &Server, ends: Option<&Ends>) -> io::Result<Tcp
         }
         stream.write_all(&header).await?;
     }
-    Ok(stream)
+    if !server.endpoint.has_tls() {
+        return Ok(Io::Plain(stream));
+    }
+    // Its state is large and short-lived: it shall not make every request's task as large.
+    let connecting = Box::pin(connector.connect(stream, server.endpoint.host()));
+    let stream = connecting.await.map_err(ConnectError::Tls)?;
+    Ok(Io::Tls(Box::new(stream)))
 }
 
 /// One connection to a server.
@@ -64,18 +86,19 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Connects to `server` for a client's connection between those `ends`.
+    /// Connects to `server` for a client's connection between those `ends`, within `wait`.
     pub(crate) async fn connect(
         server: &Server,
         ends: &Ends,
+        connector: &Connector,
         wait: Duration,
         wire: Rc<Wire>,
     ) -> Result<Box<Self>, ConnectError> {
-        let stream = match tokio::time::timeout(wait, open(server, Some(ends))).await {
-            Ok(stream) => stream?,
+        let io = match tokio::time::timeout(wait, open(server, Some(ends), connector)).await {
+            Ok(io) => io?,
             Err(_) => return Err(ConnectError::TimedOut(wait)),
         };
-        Ok(Box::new(Link { conn: Conn::new(Io::Plain(stream), wire), unused_since: None, kept_alive: true }))
+        Ok(Box::new(Link { conn: Conn::new(io, wire), unused_since: None, kept_alive: true }))
     }
 
     /// Whether it has been used before, so that the server may be just closing it.

@@ -2,10 +2,12 @@
 
 use crate::admission::gate;
 use crate::config::{Config, Source};
+use crate::endpoint::Endpoint;
 use crate::error::StartError;
 use crate::health::Monitor;
 use crate::proxy_protocol::ProxyVersion;
 use crate::server::Server;
+use crate::tls::TlsError;
 use crate::warmup::{Others, Warmup};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -19,7 +21,7 @@ use vibra_routing::{Cluster, Settings, Table, Warmth};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Spec {
     pub(crate) name: VmId,
-    endpoint: String,
+    endpoint: Endpoint,
     send_proxy: Option<ProxyVersion>,
     weight: u32,
     state: VmState,
@@ -68,7 +70,7 @@ impl Drop for Attendant {
 
 impl Member {
     pub(crate) fn new(spec: Spec, order: Option<Order>, size: gate::Size) -> Self {
-        let address = spec.endpoint.parse().ok();
+        let address = spec.endpoint.address();
         let server = spec.server(address, size);
         Member { spec, server, monitor: Monitor::default(), order, warmup: Warmup::default(), attendant: None }
     }
@@ -123,7 +125,7 @@ impl Spec {
 
     /// What a directory says of a VM.
     fn of(vm: &Vm) -> Self {
-        let (name, endpoint) = (vm.id.clone(), vm.address.clone());
+        let (name, endpoint) = (vm.id.clone(), Endpoint::new(&vm.address));
         Spec { name, endpoint, send_proxy: None, weight: vm.weight, state: vm.state }
     }
 }
@@ -165,9 +167,12 @@ pub(crate) fn fixed(config: &Config) -> Result<Option<Vec<Spec>>, StartError> {
     let Source::Static(servers) = &config.source else { return Ok(None) };
     let mut specs = Vec::with_capacity(servers.len());
     for (server, position) in servers.iter().zip(1..) {
-        let (name, endpoint) = (server.name.clone(), server.address.clone());
-        if !is_endpoint(&endpoint) {
-            return Err(StartError::Address { name, position, address: endpoint });
+        let (name, endpoint) = (server.name.clone(), Endpoint::new(&server.address));
+        if !endpoint.makes_sense() {
+            return Err(StartError::Address { name, position, address: server.address.clone() });
+        }
+        if endpoint.has_tls() && config.server_tls.is_none() {
+            return Err(StartError::Tls(TlsError::NotConfigured));
         }
         let (send_proxy, weight) = (server.send_proxy, server.weight);
         specs.push(Spec { name, endpoint, send_proxy, weight, state: VmState::Up });
@@ -187,33 +192,13 @@ pub(crate) fn table(cluster: &Cluster, settings: &Settings) -> Result<Option<Tab
     Table::build(cluster, &Settings { replicas, ..settings.clone() }).map(Some)
 }
 
-/// Whether `text` is `host:port`.
-fn is_endpoint(text: &str) -> bool {
-    let port = |port: &str| port.parse::<u16>().is_ok_and(|port| port != 0);
-    let host = |host: &str| !host.is_empty() && host.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._".contains(&c));
-    match text.parse::<SocketAddr>() {
-        Ok(address) => address.port() != 0,
-        Err(_) => text.rsplit_once(':').is_some_and(|(name, number)| host(name) && port(number)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_have_a_host_and_a_port() {
-        for good in ["127.0.0.1:80", "[::1]:8080", "localhost:1", "web-1.shop.example:8080"] {
-            assert!(is_endpoint(good), "{good}");
-        }
-        for bad in ["", "127.0.0.1", "localhost:", ":80", "localhost:0", "127.0.0.1:0", "a b:80", "::1:80", "h:99999"] {
-            assert!(!is_endpoint(bad), "{bad}");
-        }
-    }
-
-    #[test]
     fn an_order_overrules_the_source_only_to_take_requests_away() {
-        let (name, endpoint): (VmId, _) = ("a".parse().unwrap(), "127.0.0.1:1".to_owned());
+        let (name, endpoint): (VmId, _) = ("a".parse().unwrap(), Endpoint::new("127.0.0.1:1"));
         let spec = |state| Spec { name: name.clone(), endpoint: endpoint.clone(), send_proxy: None, weight: 1, state };
         let size = gate::Size { most: 1, room: 0 };
         let state = |told, order| Member::new(spec(told), order, size).state();

@@ -4,6 +4,7 @@
 //! so that no label is looked up, and is the only one to write them. Who reads adds the threads' counters up.
 
 use crate::peer::NoHeader;
+use crate::tls::Handshakes;
 use http::StatusCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -28,6 +29,8 @@ impl Counter {
 pub(crate) enum Failure {
     /// No connection.
     Connect,
+    /// No TLS on the connection, or the server's certificate does not count.
+    Tls,
     /// The connection ended before a response.
     Closed,
     /// What came is not HTTP.
@@ -41,13 +44,21 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) const ALL: [Failure; 6] =
-        [Failure::Connect, Failure::Closed, Failure::Garbage, Failure::TimedOut, Failure::Broken, Failure::Client];
+    pub(crate) const ALL: [Failure; 7] = [
+        Failure::Connect,
+        Failure::Tls,
+        Failure::Closed,
+        Failure::Garbage,
+        Failure::TimedOut,
+        Failure::Broken,
+        Failure::Client,
+    ];
 
     /// Its name as a label, and in the log.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Failure::Connect => "connect",
+            Failure::Tls => "tls",
             Failure::Closed => "closed",
             Failure::Garbage => "garbage",
             Failure::TimedOut => "timeout",
@@ -120,6 +131,8 @@ pub(crate) struct ClientTally {
     pub(crate) timeouts: [Counter; Wait::ALL.len()],
     /// Requests that did not go to another server after one had failed, since too many had.
     pub(crate) unretried: Counter,
+    /// TLS handshakes.
+    pub(crate) handshakes: Handshakes,
     /// Requests that the dispatcher answered itself, by [`Refusal`].
     pub(crate) refused: [Counter; Refusal::ALL.len()],
 }
@@ -127,6 +140,8 @@ pub(crate) struct ClientTally {
 /// What a client's connection waits for, and may wait for no longer than so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
+    /// The rest of a TLS handshake.
+    Handshake,
     /// A request.
     Idle,
     /// The rest of a request's head.
@@ -144,12 +159,21 @@ pub(crate) enum Wait {
 }
 
 impl Wait {
-    pub(crate) const ALL: [Wait; 7] =
-        [Wait::Idle, Wait::Header, Wait::Response, Wait::Stall, Wait::Tunnel, Wait::Upload, Wait::Download];
+    pub(crate) const ALL: [Wait; 8] = [
+        Wait::Handshake,
+        Wait::Idle,
+        Wait::Header,
+        Wait::Response,
+        Wait::Stall,
+        Wait::Tunnel,
+        Wait::Upload,
+        Wait::Download,
+    ];
 
-    /// Its name as a label, and in the log.
+    /// Its name as a label.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Wait::Handshake => "handshake",
             Wait::Idle => "idle",
             Wait::Header => "header",
             Wait::Response => "response",

@@ -104,8 +104,22 @@ impl std::fmt::Display for Listed<'_> {
 /// If one of them is fixed while the dispatcher runs.
 pub(crate) fn changes(old: &Config, new: &Config) -> Result<Vec<&'static str>, ReloadError> {
     // Whole, so that a new part cannot be forgotten here.
-    let Config { listen, admin, threads, settings, source, health, timeouts, limits, drain, peers, access_log, trace } =
-        new;
+    let Config {
+        listen,
+        admin,
+        threads,
+        settings,
+        source,
+        health,
+        timeouts,
+        limits,
+        drain,
+        peers,
+        access_log,
+        trace,
+        tls,
+        server_tls,
+    } = new;
     let differing = |parts: &[(&'static str, bool)]| -> Vec<_> {
         parts.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect()
     };
@@ -122,6 +136,7 @@ pub(crate) fn changes(old: &Config, new: &Config) -> Result<Vec<&'static str>, R
         ("timeouts.tick", timeouts.tick != old.timeouts.tick),
         ("access_log", *access_log != old.access_log),
         ("trace", *trace != old.trace),
+        ("tls.listen", tls.as_ref().map(|tls| &tls.listen) != old.tls.as_ref().map(|tls| &tls.listen)),
     ]);
     // What all threads keep count of together.
     let (was, is) = (&old.limits, limits);
@@ -146,6 +161,8 @@ pub(crate) fn changes(old: &Config, new: &Config) -> Result<Vec<&'static str>, R
         ("health.slow_start", health.slow_start != old.health.slow_start),
         ("timeouts", *timeouts != old.timeouts),
         ("limits", *limits != old.limits),
+        ("tls", *tls != old.tls),
+        ("server_tls", *server_tls != old.server_tls),
         ("peers", *peers != old.peers),
         ("drain", *drain != old.drain),
     ]))

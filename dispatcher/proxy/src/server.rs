@@ -1,6 +1,7 @@
 //! What all threads share about one server.
 
 use crate::admission::gate::{self, Gate};
+use crate::endpoint::Endpoint;
 use crate::metrics::Tally;
 use crate::proxy_protocol::ProxyVersion;
 use std::net::SocketAddr;
@@ -13,9 +14,9 @@ use vibra_model::VmId;
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) name: VmId,
-    /// `host:port`, as it was given.
-    pub(crate) endpoint: String,
-    /// Where that is; `None` while the name cannot be resolved.
+    /// Where it is, as it was given.
+    pub(crate) endpoint: Endpoint,
+    /// Its address; `None` while the name cannot be resolved.
     pub(crate) address: Option<SocketAddr>,
     /// The version of the PROXY header that it wants its connections to begin with, if any.
     pub(crate) send_proxy: Option<ProxyVersion>,
@@ -30,7 +31,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(
         name: VmId,
-        endpoint: String,
+        endpoint: Endpoint,
         address: Option<SocketAddr>,
         send_proxy: Option<ProxyVersion>,
         size: gate::Size,

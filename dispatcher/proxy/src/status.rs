@@ -127,7 +127,7 @@ impl ServerStatus {
         let sum = |counter: &dyn Fn(&Tally) -> &Counter| tallies.iter().map(|tally| counter(tally).get()).sum::<u64>();
         ServerStatus {
             name: server.name.clone(),
-            address: server.endpoint.clone(),
+            address: server.endpoint.to_string(),
             weight: routed.weight,
             state: verdict.state,
             order: verdict.order,

@@ -23,6 +23,7 @@ use crate::pool::Pool;
 use crate::proxy_protocol::Ends;
 use crate::routes::Routes;
 use crate::server::Server;
+use crate::tls::{Acceptor, Connector};
 use crate::trace::Sampling;
 use std::cell::{Cell, RefCell, RefMut};
 use std::net::{IpAddr, SocketAddr};
@@ -153,6 +154,11 @@ impl Worker {
         self.view.borrow().wire.clone()
     }
 
+    /// What makes connections to servers TLS.
+    pub(crate) fn connector(&self) -> &Connector {
+        &self.shared.tls.connector
+    }
+
     pub(crate) fn tally(&self) -> &ClientTally {
         &self.tally
     }
@@ -273,10 +279,17 @@ impl Worker {
     }
 
     /// Serves until it is told to stop; returns how many connections were cut off then.
-    pub(crate) async fn run(self: Rc<Self>, listeners: Vec<TcpListener>, mut stop: watch::Receiver<Stop>) -> usize {
+    pub(crate) async fn run(
+        self: Rc<Self>,
+        listeners: Vec<(usize, TcpListener)>,
+        mut stop: watch::Receiver<Stop>,
+    ) -> usize {
         spawn_local(self.clone().keep_time());
-        let accepting: Vec<_> =
-            listeners.into_iter().map(|listener| spawn_local(self.clone().accept(listener))).collect();
+        let accept = |(place, listener)| {
+            let acceptor = self.shared.tls.acceptor.clone().filter(|_| self.shared.config.speaks_tls(place));
+            spawn_local(self.clone().accept(listener, acceptor))
+        };
+        let accepting: Vec<_> = listeners.into_iter().map(accept).collect();
         // A dispatcher whose handle is gone stops at once.
         let _ = stop.wait_for(Option::is_some).await;
         for task in accepting {
@@ -307,10 +320,10 @@ impl Worker {
         }
     }
 
-    async fn accept(self: Rc<Self>, listener: TcpListener) {
+    async fn accept(self: Rc<Self>, listener: TcpListener, acceptor: Option<Arc<Acceptor>>) {
         loop {
             match listener.accept().await {
-                Ok((stream, source)) => self.receive(stream, source).await,
+                Ok((stream, source)) => self.receive(stream, source, acceptor.clone()).await,
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections; going on in {ACCEPT_PAUSE:?}");
@@ -322,7 +335,7 @@ impl Worker {
 
     /// Finds out who is at the other end of a connection, and serves it, as soon as there is a place for it; until then
     /// no more are accepted.
-    async fn receive(self: &Rc<Self>, mut stream: TcpStream, source: SocketAddr) {
+    async fn receive(self: &Rc<Self>, mut stream: TcpStream, source: SocketAddr, acceptor: Option<Arc<Acceptor>>) {
         let places = &self.shared.admission.places;
         if places.is_full() {
             self.tally.delayed.add(1);
@@ -334,12 +347,12 @@ impl Worker {
         let own = Ends { source, destination };
         let (worker, peers) = (self.clone(), self.peers());
         if !peers.demand_header {
-            return self.admit(stream, Peer::new(own, &peers.trusted), place);
+            return self.admit(stream, Peer::new(own, &peers.trusted), acceptor, place);
         }
         spawn_local(async move {
             let trust = &peers.trusted;
             match peer::announced(&mut stream, own, trust, worker.timeouts().header).await {
-                Ok(ends) => worker.admit(stream, Peer::new(ends, trust), place),
+                Ok(ends) => worker.admit(stream, Peer::new(ends, trust), acceptor, place),
                 Err(error) => {
                     tracing::debug!(peer = %source, "a connection is closed: {error}");
                     worker.tally.headless[error.kind()].add(1);
@@ -349,7 +362,13 @@ impl Worker {
     }
 
     /// Serves a connection in a task of its own, unless there are too many of its address.
-    fn admit(self: &Rc<Self>, stream: TcpStream, peer: Peer, place: OwnedSemaphorePermit) {
+    fn admit(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        peer: Peer,
+        acceptor: Option<Arc<Acceptor>>,
+        place: OwnedSemaphorePermit,
+    ) {
         let address = self.shared.admission.addresses.admit(peer.ends.source.ip());
         // Who is trusted speaks for many.
         if address.is_none() && !peer.trusted {
@@ -363,7 +382,7 @@ impl Worker {
         self.clients.borrow_mut().insert(seat.number, client.clone());
         spawn_local(async move {
             let _seat = seat;
-            client.serve(stream).await;
+            client.serve(stream, acceptor).await;
         });
     }
 

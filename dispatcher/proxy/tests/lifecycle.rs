@@ -56,7 +56,10 @@ fn bad_servers_and_settings_are_refused_with_the_reason() {
         let Source::Static(servers) = &mut config.source else { unreachable!() };
         servers[1] = StaticServer { address: "localhost".to_owned(), ..servers[1].clone() };
     });
-    assert_eq!(address.to_string(), r#"server 2 (s2) has the address "localhost": use host:port"#);
+    assert_eq!(
+        address.to_string(),
+        r#"server 2 (s2) has the address "localhost": use host:port, or https://host:port"#
+    );
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! `vibra check`: what a configuration means.
 
 use crate::{
-    config::{Config, Source},
+    config::{Config, Dispatcher, Source},
     exit::{Failure, Outcome},
 };
 use std::path::Path;
+use vibra_proxy::{Authorities, ClientAuth};
 
 /// Prints what the configuration means, defaults included; fails with the place of the first fault.
 pub(crate) fn run(path: &Path) -> Outcome {
@@ -18,6 +19,7 @@ pub(crate) fn run(path: &Path) -> Outcome {
         println!("dispatcher  {} on {} threads, {servers}", d.listen, d.threads);
         println!("            {}, hash {}, R = {}, remap {}", s.algorithm, s.hash, s.replicas, s.remap);
         println!("            trusts {}; in Via it is {}", d.peers.trusted, d.peers.via);
+        print_tls(d).map_err(Failure::Usage)?;
         match d.admin {
             Some(admin) if admin.ip().is_loopback() => println!("            admin at {admin}"),
             Some(admin) => println!("            admin at {admin}: open to other machines, which can then stop it"),
@@ -57,6 +59,33 @@ pub(crate) fn run(path: &Path) -> Outcome {
         }
     }
     println!("{} makes sense", path.display());
+    Ok(())
+}
+
+/// Reads what TLS needs, and says what it means.
+fn print_tls(d: &Dispatcher) -> anyhow::Result<()> {
+    let mut warnings = Vec::new();
+    if let Some(tls) = &d.tls {
+        warnings.extend(tls.check()?);
+        let place = tls.listen.first().unwrap_or(&d.listen);
+        let clients = match &tls.client_auth {
+            None => "clients show no certificates",
+            Some(ClientAuth { required: true, .. }) => "clients must show certificates",
+            Some(ClientAuth { required: false, .. }) => "clients may show certificates",
+        };
+        println!("            TLS at {place}, {} certificates, {clients}", tls.certificates.len());
+    }
+    if let Some(tls) = &d.server_tls {
+        warnings.extend(tls.check()?);
+        let who = match &tls.authorities {
+            Authorities::System => "those whom this system trusts".to_owned(),
+            Authorities::File(path) => path.display().to_string(),
+        };
+        println!("            TLS to servers at https://; their certificates come from {who}");
+    }
+    for warning in warnings {
+        println!("            warning: {warning}");
+    }
     Ok(())
 }
 

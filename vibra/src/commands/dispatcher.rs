@@ -13,8 +13,7 @@ use crate::{
 use anyhow::{anyhow, bail};
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 use vibra_client::Directory;
-use vibra_proxy::Peers;
-use vibra_proxy::{Limits, Timeouts};
+use vibra_proxy::{Authorities, BackTls, CertificateFiles, FrontTls, Limits, Peers, Timeouts};
 use vibra_routing::Settings;
 
 /// Runs until it is asked to end.
@@ -60,6 +59,15 @@ fn from_arguments(args: &cli::Dispatcher) -> anyhow::Result<config::Dispatcher> 
     }
     let settings =
         Settings { algorithm: args.algorithm.parse()?, hash: args.hash.parse()?, replicas, ..Settings::default() };
+    let tls = args.tls_cert.as_ref().map(|chain| FrontTls {
+        certificates: vec![CertificateFiles {
+            chain: chain.clone(),
+            key: args.tls_key.as_ref().unwrap_or(chain).clone(),
+        }],
+        ..FrontTls::default()
+    });
+    let authorities = args.server_ca.clone().map_or(Authorities::System, Authorities::File);
+    let by_tls = servers.iter().any(|server| server.address.starts_with("https://"));
     Ok(config::Dispatcher {
         listen: args.listen.ok_or_else(|| anyhow!("--listen is missing"))?,
         admin: args.admin,
@@ -77,17 +85,19 @@ fn from_arguments(args: &cli::Dispatcher) -> anyhow::Result<config::Dispatcher> 
         slow_start: None,
         limits: Limits::default(),
         timeouts: Timeouts::default(),
+        tls,
+        server_tls: by_tls.then(|| BackTls { authorities, ..BackTls::default() }),
     })
 }
 
-/// `host:port`, which is then called `server-I`, or `NAME=host:port`.
+/// `host:port`, which is then called `server-I`, or `NAME=host:port`; either with `https://` before the host.
 fn server(i: usize, text: &str) -> anyhow::Result<Server> {
     let (name, address) = match text.split_once('=') {
         Some((name, address)) => (name.to_owned(), address),
         None => (format!("server-{i}"), text),
     };
     let address = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
-    config::check_address(address).map_err(|hint| anyhow!("--server {text}: {hint}"))?;
+    config::check_server(address).map_err(|hint| anyhow!("--server {text}: {hint}"))?;
     let name = name.parse().map_err(|e| anyhow!("--server {text}: {e}"))?;
     Ok(Server { name, address: address.to_owned(), weight: 1, send_proxy: None })
 }

@@ -3,13 +3,14 @@
 mod error;
 mod raw;
 mod resolve;
+mod tls;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use error::ConfigError;
 pub(crate) use raw::{LogFormat, VmKind, admin_address};
-pub(crate) use resolve::{check_address, default_threads};
+pub(crate) use resolve::{check_server, default_threads};
 
 use std::{
     net::SocketAddr,
@@ -17,7 +18,7 @@ use std::{
     time::Duration,
 };
 use vibra_model::{Customer, CustomerId, HostSpec, Resource, Role, VmId, VmSpec};
-use vibra_proxy::{AccessLog, Limits, Peers, ProxyVersion, Timeouts, Tracing, log};
+use vibra_proxy::{AccessLog, BackTls, FrontTls, Limits, Peers, ProxyVersion, Timeouts, Tracing, log};
 use vibra_routing::Settings;
 
 /// A configuration that was found to make sense.
@@ -47,6 +48,9 @@ pub(crate) struct Dispatcher {
     pub(crate) slow_start: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
+    pub(crate) tls: Option<FrontTls>,
+    /// There where a server may be reached by TLS.
+    pub(crate) server_tls: Option<BackTls>,
 }
 
 /// A log in the file that `place` finds for `path`, or on standard output where `path` is `-`.
@@ -72,7 +76,7 @@ pub(crate) enum Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Server {
     pub(crate) name: VmId,
-    /// `host:port`.
+    /// `host:port`, or `https://host:port`.
     pub(crate) address: String,
     pub(crate) weight: u32,
     pub(crate) send_proxy: Option<ProxyVersion>,

@@ -65,6 +65,52 @@ pub(super) struct Dispatcher {
     pub(super) limits: Limits,
     #[serde(default)]
     pub(super) timeouts: Timeouts,
+    pub(super) tls: Option<Spanned<Tls>>,
+    pub(super) server_tls: Option<ServerTls>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) enum TlsVersion {
+    #[serde(rename = "1.2")]
+    Tls12,
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ClientAuth {
+    Required,
+    Optional,
+}
+
+/// How clients are served by TLS.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) min_version: Option<TlsVersion>,
+    pub(super) client_ca: Option<PathBuf>,
+    pub(super) client_auth: Option<Spanned<ClientAuth>>,
+    #[serde(default)]
+    pub(super) certificate: Vec<Certificate>,
+}
+
+/// How servers are reached by TLS.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServerTls {
+    pub(super) ca: Option<PathBuf>,
+    pub(super) name: Option<String>,
+    pub(super) certificate: Option<Certificate>,
+}
+
+/// A certificate and its key, which may share a file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Certificate {
+    pub(super) chain: PathBuf,
+    pub(super) key: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]

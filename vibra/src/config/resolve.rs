@@ -2,7 +2,7 @@
 
 use super::{
     Allocator, Config, ConfigError, Directory, Dispatcher, Server, Source as ServerSource, Vm, access_log,
-    error::Source, raw,
+    error::Source, raw, tls,
 };
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use vibra_trace::generate::NAMES;
 /// How often the allocator decides where the file does not say: the interval found optimal in section 3.5.3.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(3);
 
-type Fault<T> = Result<T, ConfigError>;
+pub(super) type Fault<T> = Result<T, ConfigError>;
 
 /// Reads and resolves `source`.
 pub(super) fn resolve(source: &Source<'_>) -> Fault<Config> {
@@ -73,7 +73,7 @@ fn servers(source: &Source<'_>, raw: &[Spanned<raw::Server>]) -> Fault<Vec<Serve
     distinct(source, "server", raw.iter().map(|s| (s.get_ref().name.get_ref().as_str(), name(s))))?;
     let server = |raw: &Spanned<raw::Server>| {
         let raw = raw.get_ref();
-        check_address(raw.address.get_ref()).map_err(|hint| {
+        check_server(raw.address.get_ref()).map_err(|hint| {
             let message = format!("{:?} is no address", raw.address.get_ref());
             source.fault(raw.address.span(), message, Some(hint))
         })?;
@@ -82,6 +82,11 @@ fn servers(source: &Source<'_>, raw: &[Spanned<raw::Server>]) -> Fault<Vec<Serve
         Ok(Server { name, address, weight, send_proxy: raw.send_proxy })
     };
     raw.iter().map(server).collect()
+}
+
+/// Whether `address` is that of a server: `host:port`, after `https://` where it speaks TLS; if not, what to write.
+pub(crate) fn check_server(address: &str) -> Result<(), String> {
+    check_address(address.strip_prefix("https://").unwrap_or(address))
 }
 
 /// Whether `address` is `host:port`; if not, what to write.
@@ -174,6 +179,8 @@ impl DispatcherResolver<'_> {
             slow_start: raw.slow_start,
             limits: raw.limits.clone(),
             timeouts: raw.timeouts.clone(),
+            tls: raw.tls.as_ref().map(|raw| tls::front(self.source, raw)).transpose()?,
+            server_tls: tls::back(self.source, raw.server_tls.as_ref(), &self.servers),
         })
     }
 
@@ -291,7 +298,7 @@ fn directory(source: &Source<'_>, raw: &Spanned<raw::Directory>, tokens: &[Spann
 }
 
 /// A path that starts from the folder of the configuration, as far as it is relative.
-fn beside(source: &Source<'_>, path: &Path) -> PathBuf {
+pub(super) fn beside(source: &Source<'_>, path: &Path) -> PathBuf {
     source.path.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
 }
 

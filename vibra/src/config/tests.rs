@@ -1,7 +1,7 @@
 //! What is refused, where, and with which hint; and what the examples mean.
 
 use super::*;
-use vibra_proxy::{Forwarding, ProxyVersion, Trust};
+use vibra_proxy::{Authorities, CertificateFiles, ClientAuth, Forwarding, ProxyVersion, TlsVersion, Trust};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(Path::new("vibra.toml"), text)
@@ -233,4 +233,71 @@ fn tokens_fit_their_role() {
     assert_eq!(tokens("role = \"host\"\nhost = \"h1\""), 1);
     refused(&with("role = \"host\""), "3:1", "role does not fit", "host = \"NAME\"");
     refused(&with("role = \"reader\"\nhost = \"h1\""), "3:1", "role does not fit", "neither");
+}
+
+const TLS: &str = r#"
+[dispatcher]
+listen = "127.0.0.1:80"
+[dispatcher.tls]
+listen = "127.0.0.1:443"
+min_version = "1.3"
+client_ca = "clients.pem"
+client_auth = "optional"
+[[dispatcher.tls.certificate]]
+chain = "site.pem"
+key = "site.key"
+[[dispatcher.tls.certificate]]
+chain = "/etc/both.pem"
+[dispatcher.server_tls]
+ca = "internal.pem"
+name = "web.internal"
+certificate = { chain = "me.pem", key = "me.key" }
+[[server]]
+name = "a"
+address = "https://127.0.0.1:8443"
+"#;
+
+#[test]
+fn tls_is_what_the_file_says() {
+    let files = |chain: &str, key: &str| CertificateFiles { chain: chain.into(), key: key.into() };
+    let dispatcher = Config::parse(Path::new("/etc/vibra/vibra.toml"), TLS).unwrap().dispatcher.unwrap();
+    let tls = FrontTls {
+        listen: vec!["127.0.0.1:443".parse().unwrap()],
+        certificates: vec![
+            files("/etc/vibra/site.pem", "/etc/vibra/site.key"),
+            files("/etc/both.pem", "/etc/both.pem"),
+        ],
+        client_auth: Some(ClientAuth { ca: "/etc/vibra/clients.pem".into(), required: false }),
+        min_version: TlsVersion::Tls13,
+    };
+    assert_eq!(dispatcher.tls, Some(tls));
+    let server_tls = BackTls {
+        authorities: Authorities::File("/etc/vibra/internal.pem".into()),
+        server_name: Some("web.internal".into()),
+        certificate: Some(files("/etc/vibra/me.pem", "/etc/vibra/me.key")),
+    };
+    assert_eq!(dispatcher.server_tls, Some(server_tls));
+}
+
+#[test]
+fn tls_has_defaults() {
+    let text = "[dispatcher]\nlisten = \"127.0.0.1:443\"\n[[dispatcher.tls.certificate]]\nchain = \"site.pem\"\n";
+    let dispatcher = |server: &str| {
+        let text = format!("{text}[[server]]\nname = \"a\"\naddress = \"{server}\"\n");
+        parse(&text).unwrap().dispatcher.unwrap()
+    };
+    let plain = dispatcher("web:80");
+    let tls = plain.tls.unwrap();
+    assert_eq!((tls.listen, tls.client_auth, tls.min_version), (vec![], None, TlsVersion::Tls12));
+    assert_eq!(plain.server_tls, None);
+    assert_eq!(dispatcher("https://web:443").server_tls, Some(BackTls::default()));
+}
+
+#[test]
+fn tls_that_makes_no_sense_is_refused() {
+    let with = |tls: &str| format!("[dispatcher]\nlisten = \"127.0.0.1:80\"\n[dispatcher.tls]\n{tls}\n{SERVERS}");
+    refused(&with(""), "3:1", "without a certificate", "[[dispatcher.tls.certificate]]");
+    let certificate = "certificate = [{ chain = \"c\" }]\n";
+    refused(&with(&format!("{certificate}client_auth = \"required\"")), "5:15", "nobody issues", "client_ca");
+    refused(&with(&format!("{certificate}min_version = \"1.1\"")), "5:15", "unknown variant `1.1`", "");
 }

@@ -30,7 +30,7 @@ pub(crate) fn start(
     let loader = again.map(|again| loader(again, directory));
     let given = Given { loader, sockets: takeover::inherited()? };
     let handle = Dispatcher::start_with(proxy, given).context("starting the dispatcher")?;
-    let listening: Vec<_> = handle.addresses().iter().map(|a| format!("http://{a}")).collect();
+    let listening: Vec<_> = handle.urls().collect();
     eprintln!("dispatcher: {}, {}, R = {}", listening.join(" "), config.settings.algorithm, config.settings.replicas);
     if let Some(admin) = handle.admin() {
         eprintln!("dispatcher: admin at http://{admin}/metrics, /snapshot, /explain?url=");
@@ -150,6 +150,8 @@ fn meant(config: &config::Dispatcher, directory: Option<Arc<dyn Directory>>) -> 
         trace: config.trace.clone(),
         limits: config.limits.clone(),
         timeouts: config.timeouts.clone(),
+        tls: config.tls.clone(),
+        server_tls: config.server_tls.clone(),
         ..Config::new(config.listen, source)
     };
     proxy.health.active = Some(ActiveCheck { path: config.health_path.clone(), ..ActiveCheck::default() });

@@ -1,13 +1,15 @@
 //! Scripted servers, raw clients and bounded waits. All on real sockets with ephemeral ports.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod authority;
+
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use vibra_proxy::{Config, Dispatcher, Handle, Health, Source, StaticServer, Timeouts};
+use vibra_proxy::{CertificateFiles, Config, Dispatcher, Handle, Health, Source, StaticServer, Timeouts};
 use vibra_routing::Algorithm;
 
 /// No wait in a test is longer.
@@ -240,6 +242,16 @@ impl Client {
 /// One request on a connection of its own.
 pub fn get(dispatcher: &Handle, path: &str) -> Message {
     Client::of(dispatcher).get(path)
+}
+
+/// The next response; an error where it is not whole.
+pub fn read_response(reader: &mut impl BufRead) -> io::Result<Message> {
+    read_message(reader, Kind::Response)
+}
+
+/// The next request; an error once there is none.
+pub fn read_request(reader: &mut impl BufRead) -> io::Result<Message> {
+    read_message(reader, Kind::Request)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
