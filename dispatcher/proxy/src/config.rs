@@ -27,6 +27,9 @@ pub struct Config {
     pub peers: Peers,
     /// How long is waited for what.
     pub timeouts: Timeouts,
+    /// Whether clients may speak HTTP/2: where TLS negotiates it, and without TLS where they begin with it (prior
+    /// knowledge). Default: yes.
+    pub http2: bool,
     /// How much is accepted of clients and kept for servers.
     pub limits: Limits,
     /// Where each request is logged; `None` (the default): nowhere.
@@ -48,6 +51,7 @@ impl Config {
             health: Health::default(),
             peers: Peers::default(),
             timeouts: Timeouts::default(),
+            http2: true,
             limits: Limits::default(),
             access_log: None,
             trace: None,
@@ -218,6 +222,8 @@ pub struct Limits {
     /// Size of a request's or response's head, and of what is buffered of a body per direction, in bytes; at least
     /// 8192. Default: 64 KiB.
     pub buffer: usize,
+    /// Requests that a client may have under way on one connection of HTTP/2; at least 1. Default: 100.
+    pub streams: u32,
     /// Header lines of a request or response; at most 256. Default: 100.
     pub headers: usize,
     /// Whether a message with both a length and a transfer coding is taken by its coding (RFC 9112, section 6.3)
@@ -232,6 +238,7 @@ impl Default for Limits {
             idle_per_server: 256,
             attempts: 3,
             buffer: 64 * 1024,
+            streams: 100,
             headers: 100,
             coding_overrules_length: false,
         }

@@ -231,6 +231,9 @@ fn check(config: &Config) -> Result<(), StartError> {
     if [limits.connections, limits.attempts, limits.headers].contains(&0) {
         return invalid("limits", "connections, attempts and headers must be 1 or more");
     }
+    if limits.streams == 0 {
+        return invalid("limits.streams", "use 1 or more");
+    }
     if limits.headers > MOST_FIELDS {
         return invalid("limits.headers", "use at most 256");
     }

@@ -51,6 +51,7 @@ pub(crate) enum End {
 pub(crate) async fn run(client: &Rc<Client>, front: &mut impl Front, head: &RequestHead) -> End {
     let mut journal = Journal::begin(client, Some(head), front.began());
     client.awaits_response();
+    client.worker().tally().requests[head.version as usize].add(1);
     let is_loop = client.worker().peers().via.is_among(head.fields.all(Name::Via));
     let carried = if is_loop { Err(Refusal::Loop) } else { relay(client, front, head, &mut journal).await };
     match carried {
@@ -137,6 +138,8 @@ enum NoAnswer {
     Server(NoResponse),
     /// The request's body does not go on.
     Body,
+    /// The client has gone.
+    Gone,
     /// Nothing moved for too long, for want of this.
     Overdue(Awaited),
 }
@@ -212,8 +215,10 @@ impl<F: Front> Carried<'_, '_, F> {
         poll_fn(|cx| {
             loop {
                 let uploading = self.poll_upload(cx, link).map_err(|_| NoAnswer::Body)?;
-                // An interim response must not wait for the final one. Whether it can be sent shows with that.
-                let _ = self.front.poll_flush(cx);
+                // An interim response must not wait for the final one.
+                if let Poll::Ready(Err(_)) = self.front.poll_flush(cx) {
+                    return Poll::Ready(Err(NoAnswer::Gone));
+                }
                 let client = self.client;
                 let Poll::Ready(head) = link.poll_response(cx, to_head, || client.moved()) else {
                     if !client.is_overdue() {
@@ -414,7 +419,7 @@ fn give_up(error: &NoAnswer) -> Attempt {
     let (failure, refusal) = match error {
         NoAnswer::Server(NoResponse::Closed) => (Failure::Closed, Refusal::BadGateway),
         NoAnswer::Server(NoResponse::Garbage) => (Failure::Garbage, Refusal::BadGateway),
-        NoAnswer::Body => (Failure::Client, Refusal::BadRequest),
+        NoAnswer::Body | NoAnswer::Gone => (Failure::Client, Refusal::BadRequest),
         NoAnswer::Overdue(Awaited::Client) => (Failure::Client, Refusal::Late),
         NoAnswer::Overdue(Awaited::Server) => (Failure::TimedOut, Refusal::TimedOut),
     };

@@ -3,6 +3,7 @@
 //! Each thread has counters of its own for each server: it finds them where it finds its connections to that server,
 //! so that no label is looked up, and is the only one to write them. Who reads adds the threads' counters up.
 
+use crate::http1::head::Version;
 use crate::peer::NoHeader;
 use http::StatusCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -108,6 +109,12 @@ pub(crate) struct ClientTally {
     pub(crate) resumed: Counter,
     /// Connections closed for want of a PROXY header, by [`NoHeader::KINDS`].
     pub(crate) headless: [Counter; NoHeader::KINDS.len()],
+    /// Connections that spoke HTTP/2.
+    pub(crate) http2: Counter,
+    /// Of these, how many were ended since the client asked too much of them.
+    pub(crate) floods: Counter,
+    /// Requests by [`Version`].
+    pub(crate) requests: [Counter; Version::ALL.len()],
     /// Requests that the dispatcher answered itself, by [`Refusal`].
     pub(crate) refused: [Counter; Refusal::ALL.len()],
 }
@@ -188,7 +195,7 @@ impl Refusal {
             Refusal::BadRequest => "400: a request needs one Host, a path, clear framing, and a whole body\n",
             Refusal::Late => "408: the request took too long to come\n",
             Refusal::TooLong => "431: the request's head is too long\n",
-            Refusal::Version => "505: this is HTTP/1.1\n",
+            Refusal::Version => "505: this is HTTP/1.1 or HTTP/2\n",
             Refusal::Unsupported => "501: no tunnels, and no transfer coding but chunked\n",
             Refusal::Loop => {
                 "508: this request has been here before: a server is the dispatcher itself, or leads back to it\n"

@@ -38,6 +38,8 @@ pub(crate) struct Dispatcher {
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) settings: Settings,
     pub(crate) threads: usize,
+    pub(crate) http2: bool,
+    pub(crate) http2_streams: Option<u32>,
     pub(crate) source: Source,
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) trace: Option<Tracing>,

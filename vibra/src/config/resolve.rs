@@ -156,11 +156,17 @@ impl DispatcherResolver<'_> {
                 Some("leave it out: one a core".into()),
             ));
         }
+        if let Some(streams) = raw.http2_streams.as_ref().filter(|streams| *streams.get_ref() == 0) {
+            let hint = "leave it out: 100; or say http2 = false".to_owned();
+            return Err(self.source.fault(streams.span(), "0 streams carry no request", Some(hint)));
+        }
         Ok(Dispatcher {
             listen: raw.listen,
             admin: raw.admin,
             settings,
             threads: raw.threads.as_ref().map_or_else(default_threads, |t| *t.get_ref()),
+            http2: raw.http2.unwrap_or(true),
+            http2_streams: raw.http2_streams.as_ref().map(|streams| *streams.get_ref()),
             source,
             access_log: raw
                 .access_log

@@ -74,6 +74,16 @@ fn traces_are_joined_where_the_file_says_so() {
 }
 
 #[test]
+fn http_2_is_on_unless_told_otherwise() {
+    let with = |keys: &str| format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\n{keys}{SERVERS}");
+    let read = |keys: &str| parse(&with(keys)).unwrap().dispatcher.unwrap();
+    assert_eq!((read("").http2, read("").http2_streams), (true, None));
+    assert!(!read("http2 = false\n").http2);
+    assert_eq!(read("http2_streams = 7\n").http2_streams, Some(7));
+    refused(&with("http2_streams = 0\n"), "3:17", "0 streams", "http2 = false");
+}
+
+#[test]
 fn unknown_keys_are_refused_with_the_nearest_known_one() {
     refused("[dispatcher]\nlistn = \"127.0.0.1:80\"\n", "2:1", "unknown field `listn`", "did you mean `listen`?");
     refused("[dispacher]\n", "1:2", "unknown field `dispacher`", "did you mean `dispatcher`?");

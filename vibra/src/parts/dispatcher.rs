@@ -27,12 +27,14 @@ pub(crate) fn start(config: &config::Dispatcher, directory: Option<Arc<dyn Direc
         peers: config.peers.clone(),
         access_log: config.access_log.clone(),
         trace: config.trace.clone(),
+        http2: config.http2,
         ..Config::new(config.listen, source)
     };
     proxy.health.active = Some(ActiveCheck { path: config.health_path.clone(), ..ActiveCheck::default() });
     proxy.timeouts.connect = config.connect_timeout.unwrap_or(proxy.timeouts.connect);
     proxy.timeouts.response = config.response_timeout.unwrap_or(proxy.timeouts.response);
     proxy.timeouts.client_idle = config.idle_timeout.unwrap_or(proxy.timeouts.client_idle);
+    proxy.limits.streams = config.http2_streams.unwrap_or(proxy.limits.streams);
     let handle = Dispatcher::start(proxy).context("starting the dispatcher")?;
     let listening: Vec<_> = handle.addresses().iter().map(|a| format!("http://{a}")).collect();
     eprintln!("dispatcher: {}, {}, R = {}", listening.join(" "), config.settings.algorithm, config.settings.replicas);

@@ -1,6 +1,8 @@
 //! Scripted servers, raw clients and bounded waits. All on real sockets with ephemeral ports.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod http2;
+
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
