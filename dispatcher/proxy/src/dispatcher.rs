@@ -72,7 +72,7 @@ impl Dispatcher {
     pub fn start(config: Config) -> Result<Handle, StartError> {
         check(&config)?;
         let mut control = Control::new(&config)?;
-        let tls = Tls::new(config.tls.as_ref(), config.server_tls.as_ref())?;
+        let tls = Tls::new(config.tls.as_ref(), config.server_tls.as_ref(), config.http2)?;
         let (listeners, addresses) = bind_all(&config)?;
         let admin = config.admin.map(|address| bind(address, Sharing::Alone)).transpose()?;
         let admin_address = admin.as_ref().map(local_address).transpose()?;
@@ -209,7 +209,7 @@ impl Handle {
     /// What is wrong with which file. Then all stays as it was.
     pub fn renew_certificates(&self) -> Result<(), TlsError> {
         let Shared { config, tls, .. } = &*self.shared;
-        tls.install(tls.load(config.tls.as_ref(), config.server_tls.as_ref())?);
+        tls.install(tls.load(config.tls.as_ref(), config.server_tls.as_ref(), config.http2)?);
         Ok(())
     }
 
