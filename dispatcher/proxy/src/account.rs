@@ -7,11 +7,14 @@ use crate::pool::Pool;
 use http::StatusCode;
 use std::{rc::Rc, time::Duration};
 
-/// One request at one server, from the pick until it is complete. It is complete once the response's body has ended,
-/// or was given up by either side; however it ends, dropping this takes it out of the server's active requests.
+/// One request at one server, from the pick until it is complete: until the response's body is with the
+/// client, or was given up by either side. However it ends, dropping this takes it out of the server's active requests,
+/// unless the server was released before, when the body had wholly come.
 pub(crate) struct Account {
     pool: Rc<Pool>,
     client: Rc<Client>,
+    /// Whether the request is one of the server's active ones.
+    active: bool,
     /// Whether it is known how the request ended.
     ended: bool,
 }
@@ -20,7 +23,7 @@ impl Account {
     /// Counts a request that is going to be tried at the server of `pool`, and has entered there.
     pub(crate) fn open(pool: Rc<Pool>, client: Rc<Client>) -> Self {
         pool.tally.picks.add(1);
-        Account { pool, client, ended: false }
+        Account { pool, client, active: true, ended: false }
     }
 
     /// The pool that the request's connection comes from.
@@ -67,8 +70,9 @@ impl Account {
         self.client.rests();
     }
 
-    /// Makes the connection free for the next request.
-    pub(crate) fn give_back(&self, link: Box<Link>) {
+    /// The server has done all it had to do; its connection is free for the next request.
+    pub(crate) fn release(&mut self, link: Box<Link>) {
+        self.leave();
         let worker = self.client.worker();
         let now = worker.clock().now();
         if self.is_private() {
@@ -77,11 +81,17 @@ impl Account {
             self.pool.put(link, now, worker.limits().idle_per_server);
         }
     }
+
+    fn leave(&mut self) {
+        if std::mem::take(&mut self.active) {
+            self.pool.server.gate.leave();
+        }
+    }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.pool.server.gate.leave();
+        self.leave();
         if !self.ended {
             self.failed(Failure::Client);
         }

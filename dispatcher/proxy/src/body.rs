@@ -77,6 +77,22 @@ impl Transfer {
         cx: &mut Context<'_>,
         from: &mut impl Source,
         to: &mut impl Sink,
+        moved: impl FnMut(),
+    ) -> Poll<Result<(), Broken>> {
+        ready!(self.poll_taken(cx, from, to, moved))?;
+        self.waits_for = Some(Side::Sink);
+        ready!(to.poll_flush(cx)).map_err(|_| Broken::Sink)?;
+        self.waits_for = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// As [`poll`](Self::poll), but ready as soon as the source has nothing more to do with it; some of it may still be
+    /// kept to be sent.
+    pub(crate) fn poll_taken(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut impl Source,
+        to: &mut impl Sink,
         mut moved: impl FnMut(),
     ) -> Poll<Result<(), Broken>> {
         self.waits_for = Some(Side::Sink);
@@ -103,7 +119,6 @@ impl Transfer {
                 }
             }
         }
-        ready!(to.poll_flush(cx)).map_err(|_| Broken::Sink)?;
         self.waits_for = None;
         Poll::Ready(Ok(()))
     }

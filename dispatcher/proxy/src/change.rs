@@ -113,7 +113,7 @@ fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
     serde_json::from_slice(body).map_err(|error| Refused(StatusCode::BAD_REQUEST, error.to_string()))
 }
 
-async fn reload(shared: &Shared) -> Made {
+async fn reload(shared: &Arc<Shared>) -> Made {
     match shared.reload().await {
         Ok(changed) => Ok(json(StatusCode::OK, &ReloadOutcome::Applied { changed })),
         Err(error) => {

@@ -4,6 +4,7 @@ use crate::admission::pace::{Flow, Least};
 use crate::clock::Tick;
 use crate::exchange::{self, End};
 use crate::front::{Http1, NoRequest};
+use crate::http2;
 use crate::io::Io;
 use crate::limits::Timeouts;
 use crate::link::Link;
@@ -39,6 +40,8 @@ enum Phase {
     Response,
     /// The rest of a response's body, to come or to go.
     Relay,
+    /// Its streams, which wait for what each of them waits for.
+    Streams,
     /// Bytes of another protocol.
     Tunnel,
     /// The client's end, after the last response.
@@ -56,12 +59,19 @@ pub(crate) struct Allowed<'a> {
     pub(crate) elapsed: Duration,
 }
 
-/// What is known of a client's connection by those who work for it: its task, its request and the worker's clock.
-pub(crate) struct Client {
-    worker: Rc<Worker>,
+/// What the streams of a connection have in common.
+struct Who {
     peer: Peer,
     /// Unused connections to servers that were told whose they are, each with its server's pool.
     own: RefCell<Vec<(Rc<Pool>, Box<Link>)>>,
+    /// The version of TLS that is spoken.
+    tls: Cell<Option<TlsVersion>>,
+}
+
+/// What is known of a client's connection by those who work for it: its task, its request and the worker's clock.
+pub(crate) struct Client {
+    worker: Rc<Worker>,
+    who: Rc<Who>,
     /// His part in sending a request's body.
     pub(crate) upload: Flow,
     /// His part in taking a response.
@@ -74,17 +84,20 @@ pub(crate) struct Client {
     /// Set likewise where a body moves, but too slowly: no progress takes that back.
     slow: Cell<bool>,
     task: OnceCell<Waker>,
-    /// The version of TLS that is spoken.
-    tls: Cell<Option<TlsVersion>>,
+    /// Those of its streams.
+    streams: RefCell<Vec<Rc<Client>>>,
 }
 
 impl Client {
     pub(crate) fn new(worker: Rc<Worker>, peer: Peer) -> Self {
+        Self::from(worker, Rc::new(Who { peer, own: RefCell::default(), tls: Cell::new(None) }))
+    }
+
+    fn from(worker: Rc<Worker>, who: Rc<Who>) -> Self {
         let since = Cell::new(worker.clock().now());
         Client {
             worker,
-            peer,
-            own: RefCell::default(),
+            who,
             upload: Flow::default(),
             download: Flow::default(),
             phase: Cell::new(Phase::Head),
@@ -92,8 +105,15 @@ impl Client {
             overdue: Cell::new(false),
             slow: Cell::new(false),
             task: OnceCell::new(),
-            tls: Cell::new(None),
+            streams: RefCell::default(),
         }
+    }
+
+    /// Opens a stream of this connection, with waits of its own.
+    pub(crate) fn open_stream(self: &Rc<Self>) -> OpenStream {
+        let client = Rc::new(Self::from(self.worker.clone(), self.who.clone()));
+        self.streams.borrow_mut().push(client.clone());
+        OpenStream { connection: self.clone(), client }
     }
 
     pub(crate) fn worker(&self) -> &Rc<Worker> {
@@ -102,13 +122,13 @@ impl Client {
 
     /// Who is at the other end.
     pub(crate) fn peer(&self) -> &Peer {
-        &self.peer
+        &self.who.peer
     }
 
     /// The client's own unused connection to the server of `pool`, if one can take a request.
     pub(crate) fn take_own(&self, pool: &Rc<Pool>) -> Option<Box<Link>> {
         let (now, idle) = (self.worker.clock().now(), self.worker.timeouts().server_idle);
-        let mut own = self.own.borrow_mut();
+        let mut own = self.who.own.borrow_mut();
         own.retain_mut(|(_, link)| link.is_fresh(now, idle));
         let place = own.iter().position(|(of, _)| Rc::ptr_eq(of, pool))?;
         Some(own.swap_remove(place).1)
@@ -117,12 +137,12 @@ impl Client {
     /// Puts a connection of the client's own aside.
     pub(crate) fn put_own(&self, pool: &Rc<Pool>, mut link: Box<Link>, now: Tick) {
         link.unused_since = Some(now);
-        self.own.borrow_mut().push((pool.clone(), link));
+        self.who.own.borrow_mut().push((pool.clone(), link));
     }
 
     /// The version of TLS that is spoken, if any.
     pub(crate) fn tls(&self) -> Option<TlsVersion> {
-        self.tls.get()
+        self.who.tls.get()
     }
 
     fn enter(&self, phase: Phase) {
@@ -149,6 +169,19 @@ impl Client {
     /// The connection carries another protocol.
     pub(crate) fn tunnels(&self) {
         self.enter(Phase::Tunnel);
+    }
+
+    /// The connection serves its streams, if it has any, and what is sent gets through unless it is `blocked`.
+    pub(crate) fn shares(&self, blocked: bool) {
+        let phase = match (blocked, self.streams.borrow().is_empty()) {
+            (true, _) => Phase::Relay,
+            (false, false) => Phase::Streams,
+            (false, true) => Phase::Rest,
+        };
+        // What comes and asks for nothing does not lengthen a rest.
+        if phase != self.phase.get() {
+            self.enter(phase);
+        }
     }
 
     /// The request is done.
@@ -189,6 +222,7 @@ impl Client {
 
     /// Looks whether the connection has waited too long, and wakes its task if so.
     pub(crate) fn check(&self, allowed: &Allowed<'_>) {
+        self.streams.borrow().iter().for_each(|stream| stream.check(allowed));
         let timeouts = allowed.timeouts;
         let (wait, most) = match self.phase.get() {
             Phase::Handshake => (Some(Wait::Handshake), timeouts.handshake),
@@ -197,6 +231,7 @@ impl Client {
             Phase::Response => (Some(Wait::Response), timeouts.response),
             Phase::Relay => (Some(Wait::Stall), timeouts.stall),
             Phase::Tunnel => (Some(Wait::Tunnel), timeouts.tunnel),
+            Phase::Streams => (None, Duration::MAX),
             Phase::Linger => (None, LINGER),
         };
         if self.worker.clock().now().since(self.since.get()) >= most {
@@ -231,26 +266,37 @@ impl Client {
         matches!(self.phase.get(), Phase::Response | Phase::Relay | Phase::Tunnel)
     }
 
-    /// Serves the connection until it ends, under TLS where there is an acceptor.
-    pub(crate) async fn serve(self: Rc<Self>, stream: TcpStream, acceptor: Option<Arc<Acceptor>>) {
+    /// The task that calls this is the one to be woken.
+    pub(crate) async fn begins(&self) {
         poll_fn(|cx| {
             self.task.get_or_init(|| cx.waker().clone());
             Poll::Ready(())
         })
         .await;
-        let io = match acceptor {
-            None => Io::Plain(stream),
+    }
+
+    /// Serves the connection until it ends, under TLS where there is an acceptor.
+    pub(crate) async fn serve(self: Rc<Self>, stream: TcpStream, acceptor: Option<Arc<Acceptor>>) {
+        self.begins().await;
+        let (io, by_http2) = match acceptor {
+            None => (Io::Plain(stream), false),
             Some(acceptor) => match self.shake_hands(stream, &acceptor).await {
-                Some(io) => io,
+                Some(agreed) => agreed,
                 None => return,
             },
         };
         let mut front = Http1::new(io, self.clone());
+        if by_http2 {
+            return Box::pin(http2::serve(&self, front.conn(), &[])).await;
+        }
         loop {
             let end = match front.request().await {
                 Ok(head) => exchange::run(&self, &mut front, &head).await,
                 Err(NoRequest::Refused(refusal)) => exchange::refuse(&self, &mut front, refusal).await,
                 Err(NoRequest::Gone) => return front.leave(),
+                Err(NoRequest::Http2) => {
+                    return Box::pin(http2::serve(&self, front.conn(), http2::PREFACE_HEAD)).await;
+                }
             };
             match end {
                 End::Whole if front.stays_open() => {}
@@ -260,8 +306,8 @@ impl Client {
         }
     }
 
-    /// The connection under TLS; `None` where the client does not get that far.
-    async fn shake_hands(&self, stream: TcpStream, acceptor: &Acceptor) -> Option<Io> {
+    /// The connection under TLS, and whether it speaks HTTP/2; `None` where the client does not get that far.
+    async fn shake_hands(&self, stream: TcpStream, acceptor: &Acceptor) -> Option<(Io, bool)> {
         self.enter(Phase::Handshake);
         // Its state is large and short-lived: it shall not make the task of every connection as large.
         let mut accepting = Box::pin(acceptor.accept(stream));
@@ -283,9 +329,9 @@ impl Client {
                     certificate = handshake.client,
                     "handshake"
                 );
-                self.tls.set(Some(handshake.version));
+                self.who.tls.set(Some(handshake.version));
                 self.enter(Phase::Head);
-                Some(Io::Tls(Box::new(stream)))
+                Some((Io::Tls(Box::new(stream)), handshake.http2))
             }
             Some(Err(error)) => {
                 tally.failed(Fault::of(&error));
@@ -296,6 +342,24 @@ impl Client {
                 tally.failed(Fault::TimedOut);
                 None
             }
+        }
+    }
+}
+
+/// A stream of a connection, for as long as it is served.
+pub(crate) struct OpenStream {
+    connection: Rc<Client>,
+    /// Its own.
+    pub(crate) client: Rc<Client>,
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        let mut streams = self.connection.streams.borrow_mut();
+        streams.retain(|stream| !Rc::ptr_eq(stream, &self.client));
+        if streams.is_empty() {
+            // Its rest begins.
+            self.connection.wake();
         }
     }
 }

@@ -33,6 +33,9 @@ pub struct Config {
     pub peers: Peers,
     /// How long is waited for what.
     pub timeouts: Timeouts,
+    /// Whether clients may speak HTTP/2: where TLS negotiates it, and without TLS where they begin with it (prior
+    /// knowledge). Default: yes.
+    pub http2: bool,
     /// How much is accepted of clients and kept for servers.
     pub limits: Limits,
     /// Where each request is logged; `None` (the default): nowhere.
@@ -59,6 +62,7 @@ impl Config {
             health: Health::default(),
             peers: Peers::default(),
             timeouts: Timeouts::default(),
+            http2: true,
             limits: Limits::default(),
             access_log: None,
             trace: None,

@@ -195,6 +195,23 @@ impl Conn {
         self.io.farewell();
     }
 
+    /// Reads what comes as it comes, what waits first.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.input.is_empty() {
+            return self.io.poll_read(cx, room);
+        }
+        let n = room.len().min(self.input.bytes().len());
+        room[..n].copy_from_slice(&self.input.bytes()[..n]);
+        self.input.take(n);
+        self.settle();
+        Poll::Ready(Ok(n))
+    }
+
+    /// What bytes are written to as they are.
+    pub(crate) fn io(&mut self) -> &mut Io {
+        &mut self.io
+    }
+
     /// Makes the connection end in a reset.
     pub(crate) fn reset(&self) {
         self.io.reset();

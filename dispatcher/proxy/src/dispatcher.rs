@@ -91,7 +91,7 @@ impl Shared {
         let shared = self.clone();
         let read = tokio::task::spawn_blocking(move || {
             let config = load().map_err(ReloadError::Load)?;
-            let loaded = shared.tls.load(config.tls.as_ref(), config.server_tls.as_ref());
+            let loaded = shared.tls.load(config.tls.as_ref(), config.server_tls.as_ref(), config.http2);
             Ok((Box::new(config), loaded.map_err(StartError::Tls)?))
         });
         read.await.map_err(|died| ReloadError::Load(died.into()))?
@@ -156,7 +156,7 @@ impl Dispatcher {
     pub fn start_with(config: Config, given: Given) -> Result<Handle, StartError> {
         check(&config)?;
         let mut control = Control::new(&config)?;
-        let tls = Tls::new(config.tls.as_ref(), config.server_tls.as_ref())?;
+        let tls = Tls::new(config.tls.as_ref(), config.server_tls.as_ref(), config.http2)?;
         let mut inherited = Inherited::new(given.sockets)?;
         let bound = config.addresses().map(|address| inherited.listen(address, config.threads));
         let bound: Vec<_> = bound.collect::<Result<_, _>>()?;
@@ -362,7 +362,7 @@ impl Handle {
     /// What is wrong with which file. Then all stays as it was.
     pub fn renew_certificates(&self) -> Result<(), TlsError> {
         let Shared { config, tls, .. } = &*self.shared;
-        tls.install(tls.load(config.tls.as_ref(), config.server_tls.as_ref())?);
+        tls.install(tls.load(config.tls.as_ref(), config.server_tls.as_ref(), config.http2)?);
         Ok(())
     }
 

@@ -51,6 +51,7 @@ pub(crate) enum End {
 pub(crate) async fn run(client: &Rc<Client>, front: &mut impl Front, head: &RequestHead) -> End {
     let mut journal = Journal::begin(client, Some(head), front.began());
     client.awaits_response();
+    client.worker().tally().requests[head.version as usize].add(1);
     let mut memory = client.worker().wire().memory.hold();
     memory.resize(head.fields.size());
     let end = match client.worker().permit(client, head) {
@@ -142,6 +143,8 @@ enum NoAnswer {
     Body,
     /// The request's body is longer than is taken.
     BodyTooLong,
+    /// The client has gone.
+    Gone,
     /// Nothing moved for too long, for want of this.
     Overdue(Awaited),
 }
@@ -219,8 +222,10 @@ impl<F: Front> Carried<'_, '_, F> {
                 if self.is_body_too_long() {
                     return Poll::Ready(Err(NoAnswer::BodyTooLong));
                 }
-                // An interim response must not wait for the final one. Whether it can be sent shows with that.
-                let _ = self.front.poll_flush(cx);
+                // An interim response must not wait for the final one.
+                if let Poll::Ready(Err(_)) = self.front.poll_flush(cx) {
+                    return Poll::Ready(Err(NoAnswer::Gone));
+                }
                 let client = self.client;
                 let Poll::Ready(head) = link.poll_response(cx, to_head, || client.moved()) else {
                     if !client.is_overdue() {
@@ -292,9 +297,9 @@ impl<F: Front> Carried<'_, '_, F> {
             let across = poll_fn(|cx| self.poll_across(cx, &mut link, &mut download)).await;
             (self.journal.received, self.journal.sent) = (self.upload.bytes, download.bytes);
             let Err(fault) = across else {
-                account.complete(self.journal.completes());
-                account.give_back(link);
-                return End::Whole;
+                // Before the client can ask for more: the server is no longer busy with this.
+                account.release(link);
+                return self.finish(account).await;
             };
             account.failed(fault);
             self.journal.breaks(fault);
@@ -308,6 +313,23 @@ impl<F: Front> Carried<'_, '_, F> {
                 Some(found) => (link, account) = found,
                 None => return End::Broken,
             }
+        }
+    }
+
+    /// Sends what is left of a response that has wholly come.
+    async fn finish(self, mut account: Account) -> End {
+        let Carried { client, front, journal, .. } = self;
+        let sent = poll_fn(|cx| match front.poll_flush(cx) {
+            Poll::Pending if client.is_overdue() => Poll::Ready(false),
+            flushed => flushed.map(|result| result.is_ok()),
+        });
+        if sent.await {
+            account.complete(journal.completes());
+            End::Whole
+        } else {
+            account.failed(Failure::Client);
+            journal.breaks(Failure::Client);
+            End::Broken
         }
     }
 
@@ -350,7 +372,7 @@ impl<F: Front> Carried<'_, '_, F> {
             return Poll::Ready(Err(Failure::Client));
         }
         let client = self.client;
-        let polled = download.poll(cx, &mut link.conn, self.front, || client.moved());
+        let polled = download.poll_taken(cx, &mut link.conn, self.front, || client.moved());
         client.download.report(download.bytes, download.waits_for() == Some(Side::Sink));
         match polled {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
@@ -431,7 +453,7 @@ fn give_up(error: &NoAnswer) -> Attempt {
     let (failure, refusal) = match error {
         NoAnswer::Server(NoResponse::Closed) => (Failure::Closed, Refusal::BadGateway),
         NoAnswer::Server(NoResponse::Garbage) => (Failure::Garbage, Refusal::BadGateway),
-        NoAnswer::Body => (Failure::Client, Refusal::BadRequest),
+        NoAnswer::Body | NoAnswer::Gone => (Failure::Client, Refusal::BadRequest),
         NoAnswer::BodyTooLong => (Failure::Client, Refusal::BodyTooLong),
         NoAnswer::Overdue(Awaited::Client) => (Failure::Client, Refusal::Late),
         NoAnswer::Overdue(Awaited::Server) => (Failure::TimedOut, Refusal::TimedOut),

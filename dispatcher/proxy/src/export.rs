@@ -1,6 +1,7 @@
 //! The counters as Prometheus reads them. There is a label for servers and none for URLs: their number has a bound.
 
 use crate::dispatcher::Shared;
+use crate::http1::head::Version;
 use crate::metrics::{BOUNDS, CLASSES, Counter, Failure, Histogram, Refusal, Tally, Wait};
 use crate::peer::NoHeader;
 use crate::reload::{Reload, ReloadOutcome};
@@ -171,6 +172,18 @@ fn encode_clients(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::
     for (kind, reason) in NoHeader::KINDS.into_iter().enumerate() {
         let number = sum(&|thread| shared.clients[thread].headless[kind].get());
         count(&mut headless.encode_family(&[("reason", reason)])?, number)?;
+    }
+    let help = "Client connections that spoke HTTP/2";
+    let mut http2 = encoder.encode_descriptor("http2_connections", help, None, MetricType::Counter)?;
+    count(&mut http2, sum(&|thread| shared.clients[thread].http2.get()))?;
+    let help = "HTTP/2 connections ended for frames that ask too much";
+    let mut floods = encoder.encode_descriptor("http2_floods", help, None, MetricType::Counter)?;
+    count(&mut floods, sum(&|thread| shared.clients[thread].floods.get()))?;
+    let mut requests = encoder.encode_descriptor("requests", "Requests of clients", None, MetricType::Counter)?;
+    for version in Version::ALL {
+        let labels = [("version", version.number())];
+        let number = sum(&|thread| shared.clients[thread].requests[version as usize].get());
+        count(&mut requests.encode_family(&labels)?, number)?;
     }
     let help = "Requests that the dispatcher answered itself";
     let mut refused = encoder.encode_descriptor("refused", help, None, MetricType::Counter)?;

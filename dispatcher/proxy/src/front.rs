@@ -3,7 +3,7 @@
 use crate::body::{BodyError, Piece, Sink, Source};
 use crate::client::Client;
 use crate::conn::{Conn, HeadError};
-use crate::http1::head::{Fields, Rules};
+use crate::http1::head::{Fields, Rules, Version};
 use crate::http1::rewrite::{self, After, Own};
 use crate::http1::{Bad, Length, RequestHead, ResponseHead};
 use crate::io::Io;
@@ -43,6 +43,8 @@ pub(crate) trait Front: Source + Sink {
 pub(crate) struct Http1 {
     conn: Conn,
     client: Rc<Client>,
+    /// Whether there was a request.
+    served: bool,
     /// When the first byte of the request came; `None` before.
     began: Option<Instant>,
     /// What of the request decides on the response's form.
@@ -60,6 +62,8 @@ struct Request {
 pub(crate) enum NoRequest {
     /// The client has gone, or overstayed at rest: there is nothing to say.
     Gone,
+    /// The connection turns out to speak HTTP/2.
+    Http2,
     /// What came is refused.
     Refused(Refusal),
 }
@@ -67,7 +71,8 @@ pub(crate) enum NoRequest {
 impl Http1 {
     pub(crate) fn new(io: Io, client: Rc<Client>) -> Self {
         let conn = Conn::new(io, client.worker().wire());
-        Http1 { conn, client, began: None, request: Request { version_10: false, to_head: false, keep_alive: false } }
+        let request = Request { version_10: false, to_head: false, keep_alive: false };
+        Http1 { conn, client, served: false, began: None, request }
     }
 
     /// Waits for a request's head. Its body is then expected.
@@ -86,9 +91,10 @@ impl Http1 {
                 None => return Err(NoRequest::Refused(Refusal::BadRequest)),
             }
         };
+        self.served = true;
         self.conn.expect(head.length);
         self.request = Request {
-            version_10: head.version_10,
+            version_10: head.version == Version::Http10,
             to_head: head.method == http::Method::HEAD,
             keep_alive: head.keep_alive,
         };
@@ -118,11 +124,13 @@ impl Http1 {
         };
         match head {
             Ok(Ok(head)) => Poll::Ready(Ok(head)),
-            Ok(Err(Bad::Malformed)) | Err(HeadError::Malformed) => refused(Refusal::BadRequest),
-            Ok(Err(Bad::Version)) => refused(Refusal::Version),
-            Ok(Err(Bad::TargetTooLong)) => refused(Refusal::UriTooLong),
-            Ok(Err(Bad::Unsupported)) => refused(Refusal::Unsupported),
-            Ok(Err(Bad::TooManyFields)) | Err(HeadError::TooLong) => refused(Refusal::TooLong),
+            // Nobody changes over in the middle (RFC 9113, section 3.3).
+            Ok(Err(Bad::Preface)) if !self.served && client.worker().speaks_http2() => {
+                Poll::Ready(Err(NoRequest::Http2))
+            }
+            Ok(Err(bad)) => refused(bad.into()),
+            Err(HeadError::Malformed) => refused(Refusal::BadRequest),
+            Err(HeadError::TooLong) => refused(Refusal::TooLong),
             Err(HeadError::Ended | HeadError::Broken) => Poll::Ready(Err(NoRequest::Gone)),
         }
     }
@@ -142,26 +150,18 @@ impl Http1 {
         }
     }
 
-    /// Closes the connection so that the client gets to read what was sent: as long as he sends, that is read and
-    /// forgotten, since a connection that is closed with something unread ends in a reset.
+    /// Closes the connection so that the client gets to read what was sent.
     pub(crate) async fn close(&mut self) {
         if self.conn.is_at_rest() {
-            return self.leave();
+            self.leave();
+        } else {
+            close(&mut self.conn, &self.client).await;
         }
-        self.client.lingers();
-        poll_fn(|cx| {
-            let shut = self.conn.poll_shutdown(cx);
-            if self.client.is_overdue() || matches!(shut, Poll::Ready(Err(_))) {
-                return Poll::Ready(());
-            }
-            ready!(shut).ok();
-            loop {
-                if !matches!(ready!(self.conn.poll_discard(cx)), Ok(1..)) {
-                    return Poll::Ready(());
-                }
-            }
-        })
-        .await;
+    }
+
+    /// The connection, for who knows better what it speaks.
+    pub(crate) fn conn(&mut self) -> &mut Conn {
+        &mut self.conn
     }
 
     /// Leaves a client to whom nothing is owed.
@@ -171,6 +171,37 @@ impl Http1 {
 
     pub(crate) fn reset(&self) {
         self.conn.reset();
+    }
+}
+
+/// Closes a connection so that the client gets to read what was sent: as long as he sends, that is read and forgotten,
+/// since a connection that is closed with something unread ends in a reset.
+pub(crate) async fn close(conn: &mut Conn, client: &Client) {
+    client.lingers();
+    poll_fn(|cx| {
+        let shut = conn.poll_shutdown(cx);
+        if client.is_overdue() || matches!(shut, Poll::Ready(Err(_))) {
+            return Poll::Ready(());
+        }
+        ready!(shut).ok();
+        loop {
+            if !matches!(ready!(conn.poll_discard(cx)), Ok(1..)) {
+                return Poll::Ready(());
+            }
+        }
+    })
+    .await;
+}
+
+impl From<Bad> for Refusal {
+    fn from(bad: Bad) -> Self {
+        match bad {
+            Bad::Malformed => Refusal::BadRequest,
+            Bad::Version | Bad::Preface => Refusal::Version,
+            Bad::Unsupported => Refusal::Unsupported,
+            Bad::TooManyFields => Refusal::TooLong,
+            Bad::TargetTooLong => Refusal::UriTooLong,
+        }
     }
 }
 

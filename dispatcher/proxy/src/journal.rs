@@ -181,7 +181,7 @@ impl Drop for Journal<'_> {
             request: self.head.map(|head| RequestLine {
                 method: head.method.as_str().as_bytes(),
                 target: head.target(),
-                version: if head.version_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+                version: head.version.name(),
             }),
             status: self.status.map(|status| status.as_u16()),
             sent: self.sent,

@@ -1,4 +1,4 @@
-//! The HTTP data path of the dispatcher: a reverse proxy for HTTP/1.1 that sends each request to the server that
+//! The HTTP data path of the dispatcher: a reverse proxy for HTTP/1.1 and HTTP/2 that sends each request to the server that
 //! [`vibra_routing`] picks for its URL.
 //!
 //! It is there so that requests for a URL reach the same few servers whatever connection they come on: connections
@@ -58,6 +58,7 @@ mod forwarded;
 mod front;
 mod health;
 mod http1;
+mod http2;
 mod ids;
 mod io;
 mod journal;

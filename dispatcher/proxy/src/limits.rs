@@ -129,6 +129,8 @@ pub struct Limits {
     /// 8192. Default: 64 KiB.
     #[serde(deserialize_with = "size")]
     pub buffer: usize,
+    /// Requests that a client may have under way on one connection of HTTP/2; at least 1. Default: 100.
+    pub streams: u32,
     /// Header lines of a request or response; at most 256. Default: 100.
     pub headers: usize,
     /// Length of a request's first line, in bytes; then 414. Default: 16 KiB.
@@ -167,6 +169,7 @@ impl Default for Limits {
             retries_per_second: 10,
             memory: 1 << 30,
             buffer: 64 * 1024,
+            streams: 100,
             headers: 100,
             request_line: 16 * 1024,
             uri: 8 * 1024,
@@ -189,6 +192,7 @@ impl Limits {
             ("limits.connections_per_address", self.connections_per_address as usize),
             ("limits.requests_per_server", self.requests_per_server as usize),
             ("limits.attempts", self.attempts),
+            ("limits.streams", self.streams as usize),
             ("limits.request_line", self.request_line),
             ("limits.uri", self.uri),
         ];

@@ -3,6 +3,7 @@
 //! Each thread has counters of its own for each server: it finds them where it finds its connections to that server,
 //! so that no label is looked up, and is the only one to write them. Who reads adds the threads' counters up.
 
+use crate::http1::head::Version;
 use crate::peer::NoHeader;
 use crate::tls::Handshakes;
 use http::StatusCode;
@@ -133,6 +134,12 @@ pub(crate) struct ClientTally {
     pub(crate) unretried: Counter,
     /// TLS handshakes.
     pub(crate) handshakes: Handshakes,
+    /// Connections that spoke HTTP/2.
+    pub(crate) http2: Counter,
+    /// Of these, how many were ended since the client asked too much of them.
+    pub(crate) floods: Counter,
+    /// Requests by [`Version`].
+    pub(crate) requests: [Counter; Version::ALL.len()],
     /// Requests that the dispatcher answered itself, by [`Refusal`].
     pub(crate) refused: [Counter; Refusal::ALL.len()],
 }
@@ -296,7 +303,7 @@ impl Refusal {
             Refusal::UriTooLong => "414: the request's target is too long\n",
             Refusal::BodyTooLong => "413: the request's body is too long\n",
             Refusal::TooMany => "429: too many requests\n",
-            Refusal::Version => "505: this is HTTP/1.1\n",
+            Refusal::Version => "505: this is HTTP/1.1 or HTTP/2\n",
             Refusal::Unsupported => "501: no tunnels, and no transfer coding but chunked\n",
             Refusal::Loop => {
                 "508: this request has been here before: a server is the dispatcher itself, or leads back to it\n"

@@ -119,6 +119,7 @@ pub(crate) fn changes(old: &Config, new: &Config) -> Result<Vec<&'static str>, R
         trace,
         tls,
         server_tls,
+        http2,
     } = new;
     let differing = |parts: &[(&'static str, bool)]| -> Vec<_> {
         parts.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect()
@@ -136,6 +137,7 @@ pub(crate) fn changes(old: &Config, new: &Config) -> Result<Vec<&'static str>, R
         ("timeouts.tick", timeouts.tick != old.timeouts.tick),
         ("access_log", *access_log != old.access_log),
         ("trace", *trace != old.trace),
+        ("http2", *http2 != old.http2),
         ("tls.listen", tls.as_ref().map(|tls| &tls.listen) != old.tls.as_ref().map(|tls| &tls.listen)),
     ]);
     // What all threads keep count of together.

@@ -149,6 +149,11 @@ impl Worker {
         self.part(|config| &config.limits)
     }
 
+    /// Whether clients may speak HTTP/2.
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.shared.config.http2
+    }
+
     /// What this thread's new connections have in common.
     pub(crate) fn wire(&self) -> Rc<Wire> {
         self.view.borrow().wire.clone()

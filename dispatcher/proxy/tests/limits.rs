@@ -49,8 +49,10 @@ fn client_at(address: [u8; 4], dispatcher: &Handle) -> Client {
 fn metric(dispatcher: &Handle, name: &str) -> u64 {
     let mut admin = Client::connect(dispatcher.admin().unwrap());
     let text = admin.get("/metrics");
-    let line = text.text().lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    line.unwrap_or_else(|| panic!("no {name} in {}", text.text()))
+    let value = |line: &str| -> Option<u64> { line.strip_prefix(name)?.rsplit(' ').next()?.parse().ok() };
+    let values: Vec<_> = text.text().lines().filter_map(value).collect();
+    assert!(!values.is_empty(), "no {name} in {}", text.text());
+    values.iter().sum()
 }
 
 /// Sends a byte every few milliseconds for as long as the other side takes them and says nothing.

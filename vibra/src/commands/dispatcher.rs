@@ -73,6 +73,7 @@ fn from_arguments(args: &cli::Dispatcher) -> anyhow::Result<config::Dispatcher> 
         admin: args.admin,
         settings,
         threads: args.threads.unwrap_or_else(config::default_threads),
+        http2: true,
         source: Source::Static(servers),
         access_log: args
             .access_log

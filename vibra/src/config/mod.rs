@@ -39,6 +39,7 @@ pub(crate) struct Dispatcher {
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) settings: Settings,
     pub(crate) threads: usize,
+    pub(crate) http2: bool,
     pub(crate) source: Source,
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) trace: Option<Tracing>,

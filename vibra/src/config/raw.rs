@@ -48,6 +48,7 @@ pub(super) struct Dispatcher {
     pub(super) lard: Option<LardSettings>,
     pub(super) slots: Option<SlotSettings>,
     pub(super) threads: Option<Spanned<usize>>,
+    pub(super) http2: Option<bool>,
     pub(super) customer: Option<Spanned<CustomerId>>,
     pub(super) access_log: Option<AccessLog>,
     pub(super) trace: Option<Trace>,

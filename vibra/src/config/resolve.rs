@@ -167,6 +167,7 @@ impl DispatcherResolver<'_> {
             admin: raw.admin,
             settings,
             threads: raw.threads.as_ref().map_or_else(default_threads, |t| *t.get_ref()),
+            http2: raw.http2.unwrap_or(true),
             source,
             access_log: raw
                 .access_log

@@ -90,6 +90,14 @@ fn traces_are_joined_where_the_file_says_so() {
 }
 
 #[test]
+fn http_2_is_on_unless_told_otherwise() {
+    let with = |keys: &str| format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\n{keys}{SERVERS}");
+    let read = |keys: &str| parse(&with(keys)).unwrap().dispatcher.unwrap();
+    assert!(read("").http2);
+    assert!(!read("http2 = false\n").http2);
+}
+
+#[test]
 fn unknown_keys_are_refused_with_the_nearest_known_one() {
     refused("[dispatcher]\nlistn = \"127.0.0.1:80\"\n", "2:1", "unknown field `listn`", "did you mean `listen`?");
     refused("[dispacher]\n", "1:2", "unknown field `dispacher`", "did you mean `dispatcher`?");

@@ -152,6 +152,7 @@ fn meant(config: &config::Dispatcher, directory: Option<Arc<dyn Directory>>) -> 
         timeouts: config.timeouts.clone(),
         tls: config.tls.clone(),
         server_tls: config.server_tls.clone(),
+        http2: config.http2,
         ..Config::new(config.listen, source)
     };
     proxy.health.active = Some(ActiveCheck { path: config.health_path.clone(), ..ActiveCheck::default() });

@@ -1,6 +1,7 @@
 //! Heads of requests and responses: read strictly, kept as their bytes.
 
 use super::framing::{Coding, Length, Told};
+use crate::http2::PREFACE_HEAD;
 use http::{Method, StatusCode};
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -19,6 +20,8 @@ pub(crate) enum Bad {
     TargetTooLong,
     /// It speaks another version of HTTP than 1.0 and 1.1.
     Version,
+    /// It is how a connection begins that speaks HTTP/2.
+    Preface,
     /// It asks for a tunnel, or its body is encoded in a way that is not undone here.
     Unsupported,
 }
@@ -293,6 +296,32 @@ fn refused(error: httparse::Error) -> Bad {
     }
 }
 
+/// In which version of HTTP a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    Http10,
+    Http11,
+    Http2,
+}
+
+impl Version {
+    pub(crate) const ALL: [Version; 3] = [Version::Http10, Version::Http11, Version::Http2];
+
+    /// Its name, such as `HTTP/1.1`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2.0",
+        }
+    }
+
+    /// Its number, such as `1.1`.
+    pub(crate) fn number(self) -> &'static str {
+        &self.name()["HTTP/".len()..]
+    }
+}
+
 /// The head of a request.
 #[derive(Debug)]
 pub(crate) struct RequestHead {
@@ -304,7 +333,7 @@ pub(crate) struct RequestHead {
     path_end: usize,
     /// The host of a target in absolute form.
     authority: Option<Range<usize>>,
-    pub(crate) version_10: bool,
+    pub(crate) version: Version,
     pub(crate) length: Length,
     pub(crate) keep_alive: bool,
     /// Whether the client waits for 100 before it sends the body.
@@ -327,6 +356,7 @@ impl RequestHead {
         match parsed {
             Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
             Ok(_) => return Err(Bad::Malformed),
+            Err(httparse::Error::Version) if bytes == PREFACE_HEAD => return Err(Bad::Preface),
             Err(error) => return Err(refused(error)),
         }
         let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
@@ -360,7 +390,7 @@ impl RequestHead {
             target,
             path_end,
             authority,
-            version_10,
+            version: if version_10 { Version::Http10 } else { Version::Http11 },
             length,
             upgrades,
         })

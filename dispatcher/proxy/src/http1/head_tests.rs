@@ -19,7 +19,7 @@ fn response(text: &str) -> Result<ResponseHead, Bad> {
 fn a_request_is_taken_apart() {
     let head = request("GET /a/b?c=d HTTP/1.1\r\nHost: shop.example:81\r\nX-Empty:\r\naccept:  */* \r\n\r\n").unwrap();
     assert_eq!((head.path(), head.query(), head.host()), ("/a/b", "?c=d", Some(&b"shop.example:81"[..])));
-    assert!(head.keep_alive && !head.upgrades && !head.expects_continue && !head.version_10);
+    assert!(head.keep_alive && !head.upgrades && !head.expects_continue && head.version == Version::Http11);
     let values: Vec<_> = head.fields.all(Name::Other).map(text).collect();
     assert_eq!(values, ["", "*/*"]);
     let mut copied = Vec::new();

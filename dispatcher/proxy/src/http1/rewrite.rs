@@ -106,7 +106,7 @@ pub(crate) fn request(head: &RequestHead, onward: &Onward<'_>, out: &mut Vec<u8>
         forwarded: values(Name::Forwarded),
     };
     forwarded::write(peers.forwarding, hop, &claims, out);
-    peers.via.write(values(Name::Via), if head.version_10 { "1.0" } else { "1.1" }, out);
+    peers.via.write(values(Name::Via), head.version.number(), out);
     marks.write(head, out);
     out.extend_from_slice(b"\r\n");
 }

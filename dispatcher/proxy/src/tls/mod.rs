@@ -60,16 +60,22 @@ pub(crate) struct Loaded {
 }
 
 impl Tls {
-    /// Loads what the settings for clients (`front`) and for servers (`back`) name.
-    pub(crate) fn new(front: Option<&FrontTls>, back: Option<&BackTls>) -> Result<Self, TlsError> {
-        let Loaded { front, back } = Loaded::load(front, back, None)?;
+    /// Loads what the settings for clients (`front`) and for servers (`back`) name. HTTP/2 is offered to clients if
+    /// `http2`.
+    pub(crate) fn new(front: Option<&FrontTls>, back: Option<&BackTls>, http2: bool) -> Result<Self, TlsError> {
+        let Loaded { front, back } = Loaded::load(front, back, http2, None)?;
         let acceptor = front.map(|front| Arc::new(Acceptor::new(front)));
         Ok(Tls { acceptor, connector: Connector::new(back) })
     }
 
     /// Loads and checks everything anew. Nothing changes before it is [installed](Tls::install).
-    pub(crate) fn load(&self, front: Option<&FrontTls>, back: Option<&BackTls>) -> Result<Loaded, TlsError> {
-        Loaded::load(front, back, self.acceptor.as_ref().map(|acceptor| acceptor.front()).as_deref())
+    pub(crate) fn load(
+        &self,
+        front: Option<&FrontTls>,
+        back: Option<&BackTls>,
+        http2: bool,
+    ) -> Result<Loaded, TlsError> {
+        Loaded::load(front, back, http2, self.acceptor.as_ref().map(|acceptor| acceptor.front()).as_deref())
     }
 
     /// New connections use what was `loaded` from now on. Whether clients are served by TLS stays as it is.
@@ -82,9 +88,13 @@ impl Tls {
 }
 
 impl Loaded {
-    fn load(front: Option<&FrontTls>, back: Option<&BackTls>, former: Option<&Front>) -> Result<Self, TlsError> {
-        // HTTP/2 is not served yet.
-        let front = front.map(|settings| Front::load(settings, false, former)).transpose()?;
+    fn load(
+        front: Option<&FrontTls>,
+        back: Option<&BackTls>,
+        http2: bool,
+        former: Option<&Front>,
+    ) -> Result<Self, TlsError> {
+        let front = front.map(|settings| Front::load(settings, http2, former)).transpose()?;
         let back = back.map(Back::load).transpose()?;
         for warning in front.iter().flat_map(Front::warnings).chain(back.iter().flat_map(Back::warnings)) {
             tracing::warn!("{warning}");
