@@ -63,6 +63,14 @@ impl Dispatcher {
         response.text()
     }
 
+    /// Waits until no request is under way: a client has its answer a moment before it is out of the count.
+    #[track_caller]
+    fn wait_until_idle(&self) {
+        wait_for_status(self.admin, "no request under way", |status| {
+            status["servers"].as_array().expect("servers").iter().all(|server| server["active"] == 0)
+        });
+    }
+
     /// What the dispatcher says of a server: whether it is healthy.
     #[track_caller]
     fn wait_until_healthy_is(&self, server: &str, healthy: bool) {
@@ -97,7 +105,9 @@ fn a_url_is_always_served_by_the_first_of_its_servers_while_that_is_idle() {
         assert_eq!(subset, [NAMES[first], NAMES[(first + 1) % 4]], "VM i and the next R - 1, wrapping");
         // Every request of a connection is dispatched on its own, and the query plays no part.
         for target in [&url, &format!("{url}?session=17"), &url] {
+            dispatcher.wait_until_idle();
             assert_eq!(client.get(target).expect("an answer").text(), subset[0], "{target}");
+            dispatcher.wait_until_idle();
             assert_eq!(dispatcher.served_by(target), subset[0], "{target}");
         }
     }
