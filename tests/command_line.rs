@@ -138,6 +138,10 @@ fn the_examples_of_the_documentation_make_sense() {
     let mut checked = 0;
     for entry in std::fs::read_dir(examples).expect("the examples") {
         let path = entry.expect("an example").path();
+        // Whoever tried one out may have left a token beside it.
+        if path.extension() != Some("toml".as_ref()) {
+            continue;
+        }
         vibra(&folder, &["check", "-c", path.to_str().unwrap()])
             .ended_with(FINE)
             .with_stdout(&["makes sense", "url-hash"]);

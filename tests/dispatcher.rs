@@ -56,11 +56,12 @@ impl Dispatcher {
         get(self.address, path).unwrap_or_else(|e| panic!("{path}: {e}"))
     }
 
-    /// The name of the server that answered.
+    /// The name of the server that answered, which has nothing to do any more.
     #[track_caller]
     fn served_by(&self, path: &str) -> String {
         let response = self.get(path);
         assert_eq!((response.status, response.end), (200, End::Whole), "{path}: {}", response.text());
+        self.wait_until_idle();
         response.text()
     }
 

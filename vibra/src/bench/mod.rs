@@ -1,5 +1,16 @@
 //! Benchmarks that need whole processes. What fits in one process stands in the crates' own `benches`.
+//!
+//! `vibra bench proxy` is made of a few parts: [`proxy`] runs the rounds, a file in [`cells`] is a kind of thing to measure,
+//! [`contender`] says what the proxies are and can do, [`tools`] drives the load generators of others, [`open_loop`] is
+//! our own, and [`compare`] holds what was measured against what is promised.
 
-mod peers;
+pub(crate) mod cells;
+mod compare;
+mod contender;
+mod http1;
+mod open_loop;
+mod origin;
 mod process;
 pub(crate) mod proxy;
+mod stage;
+mod tools;

@@ -1,200 +1,200 @@
-//! `vibra bench proxy`: CPU time per request of one dispatcher thread, against HAProxy and nginx.
+//! `vibra bench proxy`: one dispatcher thread against HAProxy and nginx.
 //!
-//! Every round runs each proxy once on a core of its own, in an order that changes from round to round, in front of the
-//! same nginx and under the same load from wrk, which share the other core. CPU time is that of the proxy's own
-//! processes. These machines are noisy, so CPU time per request counts first, and the proxies are compared in pairs
-//! within a round.
+//! Every round runs each cell once for each proxy, in an order that changes from round to round. The proxy under test has
+//! a core for itself; the servers and the load generator share the other one. CPU time is that of the proxy's own
+//! processes. These machines are noisy, so proxies are compared in pairs within a round.
 
 use super::{
-    peers::{self, Contender, OTHER_CORE},
-    process::Server,
+    cells::{self, Cell, Kind, Side},
+    compare::{self, Row, Run, SEED, Verdict},
+    contender::Contender,
+    process,
+    stage::Stage,
+    tools,
 };
 use crate::{
     cli::BenchProxy,
     exit::{Failure, Outcome},
     progress,
 };
-use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
+use indicatif::ProgressBar;
 use serde::Serialize;
-use std::{fs, path::Path, process::Command, time::Duration};
-use vibra_report::{Column, Document, Estimate, Paired, Provenance, Resampling, Table, median, number};
+use std::{collections::BTreeMap, fmt, time::Duration};
+use vibra_report::{Document, Provenance};
 
-/// A run that is thrown away before the first round: it fills caches and connection pools.
-const WARM_UP: Duration = Duration::from_secs(1);
-/// Of the bootstrap's resampling.
-const SEED: u64 = 1;
+/// Rounds, and seconds a run, unless told otherwise.
+const USUAL: (u64, u64) = (10, 2);
+/// The same for a quick look.
+const QUICK: (u64, u64) = (3, 1);
 
-/// One proxy in one round.
-#[derive(Debug, Clone, Serialize)]
-struct Run {
-    round: usize,
-    body_bytes: u64,
-    proxy: &'static str,
-    requests: u64,
-    errors: u64,
-    requests_per_s: f64,
-    p99_ms: f64,
-    cpu_us_per_request: f64,
-}
-
-/// What holds for all runs.
+/// What holds for all runs, and what follows from them.
 #[derive(Debug, Serialize)]
 struct Setup {
-    connections: usize,
+    connections: u64,
+    rounds: u64,
     seconds_a_run: u64,
     versions: Vec<String>,
+    configurations: BTreeMap<&'static str, String>,
+    comparison: Vec<Row>,
+    not_measured: Vec<Absence>,
 }
 
-/// Measures, prints a table of medians and ratios, writes the raw results, and fails where a ratio is above the limit.
+/// What has no result.
+#[derive(Debug, Serialize)]
+struct Absence {
+    cell: String,
+    side: &'static str,
+    why: String,
+    kind: AbsenceKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum AbsenceKind {
+    /// The side cannot do what the cell measures: it has no run.
+    Cannot,
+    /// The cell could not be prepared: the side has no run.
+    Unprepared,
+    /// A run failed. Others may be there.
+    Failed {
+        /// In this round, from 0.
+        round: u64,
+    },
+}
+
+/// What came out of all rounds.
+#[derive(Default)]
+struct Results {
+    runs: Vec<Run>,
+    absences: Vec<Absence>,
+}
+
+/// Measures, prints the table, writes the raw results, and fails where a promise is missed.
 pub(crate) fn run(args: &BenchProxy) -> Outcome {
-    if args.rounds < 2 || args.sizes.is_empty() {
-        return Err(Failure::Usage(anyhow::anyhow!("use --rounds 2 or more, and at least one size")));
-    }
+    let (rounds, seconds) = if args.quick { QUICK } else { USUAL };
+    let (rounds, seconds) = (args.rounds.unwrap_or(rounds), args.seconds.unwrap_or(seconds));
+    let kinds = if args.only.is_empty() { Kind::value_variants() } else { &args.only };
+    let http2 = kinds.contains(&Kind::H2).then_some(tools::FOR_HTTP2);
+    tools::require(tools::ALWAYS.into_iter().chain(http2))?;
     let provenance = Provenance::now(crate::COMMIT.map(str::to_owned), Some(SEED));
+    process::leave_the_proxy_core()?;
     let folder = tempfile::tempdir()?;
-    let runs = measure(args, folder.path())?;
+    let stage = Stage::set(folder.path(), &args.sizes, Duration::from_secs(seconds), args.connections)?;
+    let mut cells = cells::cells(&stage, kinds, &args.sizes);
+    let results = measure(&mut cells, rounds);
+    let rows = compare(&cells, &results.runs, args.max_ratio)?;
     let versions: Vec<_> = Contender::ALL.into_iter().map(Contender::version).collect();
-    println!("{}", versions.join("; "));
-    let worst = print(args, &runs)?;
+    println!("{}\n{rounds} rounds of {seconds} s\n\n{}", versions.join("; "), compare::table(&rows));
+    for absence in &results.absences {
+        println!("{absence}");
+    }
+    let verdict = verdict(&rows, &results.absences);
     if let Some(path) = &args.json {
-        let setup = Setup { connections: args.connections, seconds_a_run: args.seconds, versions };
-        Document { provenance, setup, rows: runs }.write(path)?;
+        let setup = Setup {
+            connections: args.connections,
+            rounds,
+            seconds_a_run: seconds,
+            versions,
+            configurations: stage.configurations().collect(),
+            comparison: rows,
+            not_measured: results.absences,
+        };
+        Document { provenance, setup, rows: results.runs }.write(path)?;
     }
-    match args.max_ratio {
-        Some(limit) if worst > limit => {
-            Err(Failure::Missed(format!("{worst:.2} times HAProxy's CPU time, above {limit}")))
-        }
-        _ => Ok(()),
-    }
+    verdict
 }
 
-fn measure(args: &BenchProxy, folder: &Path) -> anyhow::Result<Vec<Run>> {
-    let root = folder.join("root");
-    fs::create_dir(&root)?;
-    for size in &args.sizes {
-        fs::write(root.join(size.to_string()), vec![b'v'; usize::try_from(*size)?])?;
+/// Runs all cells in all rounds. What fails is noted: the rest is worth having.
+fn measure(cells: &mut [Box<dyn Cell + '_>], rounds: u64) -> Results {
+    let mut results = Results::default();
+    let total: usize = cells.iter().map(|cell| cell.sides().len()).sum();
+    let bar = progress::steps(total as u64 * rounds);
+    for cell in cells.iter_mut() {
+        bar.set_message(format!("{}: preparing", cell.name()));
+        let failure = cell.prepare().err().map(|error| format!("{error:#}"));
+        for Side { name: side, cannot } in cell.sides() {
+            let (why, kind) = match (&failure, cannot) {
+                (_, Some(why)) => (why.to_owned(), AbsenceKind::Cannot),
+                (Some(why), None) => (why.clone(), AbsenceKind::Unprepared),
+                (None, None) => continue,
+            };
+            results.absences.push(Absence { cell: cell.name(), side, why, kind });
+        }
     }
-    let origin = peers::origin(folder, &root)?;
-    let proxies = Contender::ALL.map(|c| c.start(folder, origin.address).map(|server| (c, server)));
-    let mut proxies = proxies.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-    for (_, server) in &proxies {
-        load(server, args.sizes[0], WARM_UP, args.connections)?;
-    }
-    let bar = progress::steps((args.rounds * args.sizes.len() * proxies.len()) as u64);
-    let mut runs = Vec::new();
-    for round in 0..args.rounds {
-        for size in &args.sizes {
-            for (contender, server) in &proxies {
-                bar.set_message(format!("{} bytes, {}", size, contender.name()));
-                runs.push(one(args, round, *size, *contender, server)?);
+    for round in 0..rounds {
+        for cell in cells.iter_mut() {
+            let sides = cell.sides();
+            for turn in 0..sides.len() {
+                // Whoever comes first in a round comes last in the next: drift of the machine falls on all alike.
+                let side = (turn + round as usize) % sides.len();
+                results.one(cell.as_mut(), round, (side, sides[side].name), &bar);
                 bar.inc(1);
             }
         }
-        // Whoever comes first in a round comes last in the next: drift of the machine falls on all alike.
-        proxies.rotate_left(1);
     }
     bar.finish_and_clear();
-    Ok(runs)
+    results
 }
 
-fn one(args: &BenchProxy, round: usize, size: u64, contender: Contender, server: &Server) -> anyhow::Result<Run> {
-    let before = server.cpu_time()?;
-    let load = load(server, size, Duration::from_secs(args.seconds), args.connections)?;
-    let cpu = server.cpu_time()?.saturating_sub(before);
-    ensure!(load.requests > 0, "{} answered no request", contender.name());
-    // An error costs less than an answer: it would flatter the proxy.
-    ensure!(load.errors == 0, "{} failed {} of {} requests", contender.name(), load.errors, load.requests);
-    Ok(Run {
-        round,
-        body_bytes: size,
-        proxy: contender.name(),
-        requests: load.requests,
-        errors: load.errors,
-        requests_per_s: load.requests as f64 / load.seconds,
-        p99_ms: load.p99_ms,
-        cpu_us_per_request: cpu.as_secs_f64() * 1e6 / load.requests as f64,
-    })
-}
-
-/// What wrk saw.
-struct Load {
-    requests: u64,
-    errors: u64,
-    seconds: f64,
-    p99_ms: f64,
-}
-
-/// Prints wrk's own numbers on one line of JSON.
-const WRK_SCRIPT: &str = r#"
-done = function(summary, latency)
-  local e = summary.errors
-  io.write(string.format("VIBRA %d %d %d %d\n", summary.requests,
-    e.connect + e.read + e.write + e.status + e.timeout, summary.duration, latency:percentile(99)))
-end
-"#;
-
-fn load(server: &Server, size: u64, length: Duration, connections: usize) -> anyhow::Result<Load> {
-    let script = std::env::temp_dir().join(format!("vibra-wrk-{}.lua", std::process::id()));
-    fs::write(&script, WRK_SCRIPT)?;
-    let output = Command::new("taskset")
-        .args(["-c", &OTHER_CORE.to_string(), "wrk", "-t1"])
-        .arg(format!("-c{connections}"))
-        .arg(format!("-d{}s", length.as_secs().max(1)))
-        .arg("-s")
-        .arg(&script)
-        .arg(format!("http://{}/{size}", server.address))
-        .output()
-        .context("cannot start wrk (Debian package wrk)");
-    fs::remove_file(&script)?;
-    let output = output?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().find_map(|line| line.strip_prefix("VIBRA "));
-    let numbers: Vec<u64> = line.unwrap_or("").split(' ').filter_map(|n| n.parse().ok()).collect();
-    let [requests, errors, micros, p99_us] = numbers[..] else {
-        bail!("wrk failed: {}{}", text, String::from_utf8_lossy(&output.stderr));
-    };
-    Ok(Load { requests, errors, seconds: micros as f64 / 1e6, p99_ms: p99_us as f64 / 1e3 })
-}
-
-/// Prints the table; returns the highest ratio to HAProxy's CPU time per request.
-fn print(args: &BenchProxy, runs: &[Run]) -> anyhow::Result<f64> {
-    let mut table = Table::new([
-        Column::right("body"),
-        Column::left("proxy"),
-        Column::right("CPU us/request"),
-        Column::right("of HAProxy's"),
-        Column::left("95 % interval"),
-        Column::right("requests/s"),
-        Column::right("p99 ms"),
-        Column::right("errors"),
-    ]);
-    let mut worst = 0.0_f64;
-    for size in &args.sizes {
-        let of = |proxy: Contender, field: fn(&Run) -> f64| -> Vec<f64> {
-            let mut own: Vec<_> = runs.iter().filter(|r| r.body_bytes == *size && r.proxy == proxy.name()).collect();
-            own.sort_by_key(|run| run.round);
-            own.into_iter().map(field).collect()
-        };
-        let haproxy = of(Contender::HaProxy, |r| r.cpu_us_per_request);
-        for proxy in Contender::ALL {
-            let cpu = of(proxy, |r| r.cpu_us_per_request);
-            let change = Paired::new(&haproxy, &cpu)?.relative_change(Resampling::with_seed(SEED))?;
-            let Estimate { value, low, high, .. } = change;
-            if proxy == Contender::Vibra {
-                worst = worst.max(1.0 + value);
+impl Results {
+    fn one(&mut self, cell: &mut dyn Cell, round: u64, (side, name): (usize, &'static str), bar: &ProgressBar) {
+        let cell_name = cell.name();
+        let skipped = |a: &Absence| a.cell == cell_name && a.side == name && !a.is_of_a_run();
+        if self.absences.iter().any(skipped) {
+            return;
+        }
+        bar.set_message(format!("round {}, {cell_name}, {name}", round + 1));
+        match cell.run(round, side) {
+            Ok(values) => self.runs.push(Run { cell: cell_name, round, side: name, values }),
+            Err(error) => {
+                let (why, kind) = (format!("{error:#}"), AbsenceKind::Failed { round });
+                self.absences.push(Absence { cell: cell_name, side: name, why, kind });
             }
-            table.push([
-                size.to_string(),
-                proxy.name().to_owned(),
-                number(median(&cpu), 1),
-                number(Some(1.0 + value), 3),
-                format!("{:.3} to {:.3}", 1.0 + low, 1.0 + high),
-                number(median(&of(proxy, |r| r.requests_per_s)), 0),
-                number(median(&of(proxy, |r| r.p99_ms)), 2),
-                number(Some(of(proxy, |r| r.errors as f64).iter().sum()), 0),
-            ]);
         }
     }
-    print!("{table}");
-    Ok(worst)
+}
+
+impl Absence {
+    fn is_of_a_run(&self) -> bool {
+        matches!(self.kind, AbsenceKind::Failed { .. })
+    }
+}
+
+impl fmt::Display for Absence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Absence { cell, side, why, kind } = self;
+        match kind {
+            AbsenceKind::Cannot => write!(f, "{cell}: not measured: {side} {why}"),
+            AbsenceKind::Unprepared => write!(f, "{cell}, {side}: could not be prepared: {why}"),
+            AbsenceKind::Failed { round } => write!(f, "{cell}, {side}: round {} failed: {why}", round + 1),
+        }
+    }
+}
+
+/// The rows of all cells; `limit` in place of what is promised of each.
+fn compare(cells: &[Box<dyn Cell + '_>], runs: &[Run], limit: Option<f64>) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for cell in cells {
+        let sides: Vec<_> = cell.sides().iter().map(|side| side.name).collect();
+        for mut measure in cell.measures() {
+            measure.limit = measure.limit.map(|promised| limit.unwrap_or(promised));
+            rows.push(Row::new(&cell.name(), &measure, &sides, runs)?);
+        }
+    }
+    Ok(rows)
+}
+
+/// What failed is worse than what is slow.
+fn verdict(rows: &[Row], absences: &[Absence]) -> Outcome {
+    let failed = absences.iter().filter(|absence| absence.kind != AbsenceKind::Cannot).count();
+    if failed > 0 {
+        return Err(Failure::Void(format!("{failed} measurements failed, as told above")));
+    }
+    let missed = rows.iter().filter(|row| matches!(row.verdict(), Verdict::Missed { .. }));
+    let missed: Vec<_> = missed.map(|row| format!("{}, {}", row.cell, row.measure)).collect();
+    match missed.len() {
+        0 => Ok(()),
+        some => Err(Failure::Missed(format!("{some} of {} rows: {}", rows.len(), missed.join("; ")))),
+    }
 }

@@ -112,8 +112,10 @@ async fn start_kind(kind: config::VmKind, content: &str, vms: &[&config::Vm]) ->
 /// If they cannot be made.
 pub(crate) async fn namespaces(catalogue: Arc<Catalogue>, specs: Vec<MachineSpec>) -> anyhow::Result<NamespaceHost> {
     let stale = tokio::task::spawn_blocking(cleanup_stale).await?.context("removing what an earlier run left")?;
-    if !stale.is_empty() {
-        eprintln!("removed what {} earlier runs left", stale.len());
+    match stale.len() {
+        0 => {}
+        1 => eprintln!("removed what an earlier run left"),
+        runs => eprintln!("removed what {runs} earlier runs left"),
     }
     Ok(NamespaceHost::start(NamespaceSettings::default(), catalogue, specs).await?)
 }

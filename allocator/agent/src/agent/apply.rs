@@ -100,7 +100,7 @@ impl Applier<'_> {
             match got {
                 Ok(actual) => {
                     tracing::debug!(%vm, %to, %actual, "allocation set");
-                    standing.has_now(actual);
+                    standing.was_set(to, actual);
                 }
                 Err(_) => standing.may_have(to),
             }

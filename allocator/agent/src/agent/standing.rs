@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use vibra_model::{Allocation, Amount, Applied, Resource, Resources, Snapshot, VmId};
 
-/// An actuator may fall short of what was asked by one part in this many: it may be coarser than the unit.
+/// An actuator may fall short of what it was asked for by one part in this many: it may be coarser than the unit.
 const ROUNDING: u64 = 100;
 
 /// One VM's adopted allocation and what its actuators say.
@@ -13,6 +13,8 @@ pub(super) struct Standing {
     pub(super) adopted: Option<Allocation>,
     /// What is in force, as last read back: the most that it may be. `None` until it is known.
     actual: Option<Resources>,
+    /// What the actuators were last set to.
+    asked: Resources,
 }
 
 impl Standing {
@@ -21,8 +23,13 @@ impl Standing {
         self.actual = Some(actual);
     }
 
-    /// One actuator was set and read back.
-    pub(super) fn has_now(&mut self, amount: Amount) {
+    /// One actuator was set to `asked`, and `actual` was read back.
+    pub(super) fn was_set(&mut self, asked: Amount, actual: Amount) {
+        self.asked.set(asked);
+        self.has_now(actual);
+    }
+
+    fn has_now(&mut self, amount: Amount) {
         if let Some(actual) = &mut self.actual {
             actual.set(amount);
         }
@@ -53,9 +60,16 @@ impl Standing {
         Some(Applied { resources, generation: adopted.generation })
     }
 
-    fn wanted(&self) -> impl Iterator<Item = (Amount, Option<u64>)> + '_ {
-        let amounts = self.adopted.iter().flat_map(|adopted| adopted.resources.amounts());
-        amounts.map(|wanted| (wanted, self.get(wanted.resource())))
+    fn exceeds(&self, wanted: Amount) -> bool {
+        self.get(wanted.resource()).is_some_and(|actual| actual > wanted.raw())
+    }
+
+    /// Whether there is less than is wanted, and more to be had by asking. An amount that could not be read back counts
+    /// as too little.
+    fn lacks(&self, wanted: Amount) -> bool {
+        let (resource, wanted) = (wanted.resource(), wanted.raw());
+        let asked_for = self.asked.get(resource) == Some(wanted);
+        self.get(resource).is_none_or(|actual| short(wanted, actual) || (actual < wanted && !asked_for))
     }
 }
 
@@ -70,12 +84,12 @@ fn short(wanted: u64, actual: u64) -> bool {
 
 /// What is to be lowered.
 pub(super) fn decreases(standings: &BTreeMap<VmId, Standing>) -> Vec<(VmId, Amount)> {
-    steps(standings, |wanted, actual| actual.is_some_and(|actual| actual > wanted))
+    steps(standings, Standing::exceeds)
 }
 
-/// What is to be raised, and may be by `snapshot`. An amount that could not be read back counts as an increase.
+/// What is to be raised, and may be by `snapshot`.
 pub(super) fn increases(standings: &BTreeMap<VmId, Standing>, snapshot: &Snapshot) -> Vec<(VmId, Amount)> {
-    let mut found = steps(standings, |wanted, actual| actual.is_none_or(|actual| short(wanted, actual)));
+    let mut found = steps(standings, Standing::lacks);
     found.retain(|(vm, to)| may_raise(snapshot, vm, to.resource()));
     found
 }
@@ -84,10 +98,10 @@ fn may_raise(snapshot: &Snapshot, vm: &VmId, resource: Resource) -> bool {
     snapshot.vm(vm).is_some_and(|vm| snapshot.may_raise(vm, resource))
 }
 
-fn steps(standings: &BTreeMap<VmId, Standing>, due: impl Fn(u64, Option<u64>) -> bool) -> Vec<(VmId, Amount)> {
+fn steps(standings: &BTreeMap<VmId, Standing>, due: impl Fn(&Standing, Amount) -> bool) -> Vec<(VmId, Amount)> {
     let of = |(vm, standing): (&VmId, &Standing)| -> Vec<_> {
-        let due = standing.wanted().filter(|(wanted, actual)| due(wanted.raw(), *actual));
-        due.map(|(wanted, _)| (vm.clone(), wanted)).collect()
+        let wanted = standing.adopted.iter().flat_map(|adopted| adopted.resources.amounts());
+        wanted.filter(|wanted| due(standing, *wanted)).map(|wanted| (vm.clone(), wanted)).collect()
     };
     standings.iter().flat_map(of).collect()
 }
@@ -107,7 +121,7 @@ mod tests {
 
     #[test]
     fn only_what_is_managed_and_known_is_told_and_as_it_is() {
-        let mut standing = Standing { adopted: Some(allocation(1, 10)), actual: None };
+        let mut standing = Standing { adopted: Some(allocation(1, 10)), ..Standing::default() };
         standing.has_now(Amount::Bandwidth(BytesPerSec(7)));
         assert_eq!(standing.applied(), None, "the other actuators are not known");
         standing.has(Resources { memory: Some(Bytes(9)), ..bandwidth(7) });
@@ -118,7 +132,8 @@ mod tests {
 
     #[test]
     fn an_actuator_that_failed_may_have_the_larger_amount() {
-        let mut standing = Standing { adopted: Some(allocation(1, 10)), actual: Some(bandwidth(7)) };
+        let mut standing =
+            Standing { adopted: Some(allocation(1, 10)), actual: Some(bandwidth(7)), ..Standing::default() };
         for (tried, counts) in [(5, 7), (9, 9), (8, 9)] {
             standing.may_have(Amount::Bandwidth(BytesPerSec(tried)));
             assert_eq!(standing.applied().unwrap().resources, bandwidth(counts));
@@ -130,16 +145,21 @@ mod tests {
     #[test]
     fn decreases_and_increases_are_told_apart() {
         let vm: VmId = "a".parse().unwrap();
-        let with = |actual| Standing { adopted: Some(allocation(1, 1_000)), actual: Some(actual) };
+        let with =
+            |actual| Standing { adopted: Some(allocation(1, 1_000)), actual: Some(actual), asked: bandwidth(1_000) };
         let lowered = |actual| decreases(&[(vm.clone(), with(actual))].into());
         let one = vec![(vm.clone(), Amount::Bandwidth(BytesPerSec(1_000)))];
         assert_eq!(lowered(bandwidth(1_001)), one);
         assert_eq!(lowered(bandwidth(1_000)), []);
         assert_eq!(lowered(Resources::NONE), []);
-        let raised = |actual| steps(&[(vm.clone(), with(actual))].into(), |w, a| a.is_none_or(|a| short(w, a)));
+        let raised = |actual| steps(&[(vm.clone(), with(actual))].into(), Standing::lacks);
         assert_eq!(raised(bandwidth(989)), one);
         assert_eq!(raised(bandwidth(990)), []);
         assert_eq!(raised(Resources::NONE), one);
+        let mut coarse = Standing { asked: bandwidth(990), ..with(bandwidth(990)) };
+        assert_eq!(steps(&[(vm.clone(), coarse)].into(), Standing::lacks), one, "a small raise is carried out, too");
+        coarse.was_set(Amount::Bandwidth(BytesPerSec(1_000)), Amount::Bandwidth(BytesPerSec(995)));
+        assert_eq!(steps(&[(vm.clone(), coarse)].into(), Standing::lacks), [], "it gives no more");
         // A directory that does not know the VM gives no leave.
         assert_eq!(increases(&[(vm.clone(), with(bandwidth(1)))].into(), &Snapshot::default()), []);
     }

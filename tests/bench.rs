@@ -1,0 +1,73 @@
+//! `vibra bench proxy` from its start to its table and its document, but short. What it measures on a machine that runs
+//! tests means nothing.
+
+mod support;
+
+use std::{process::Command, time::Duration};
+use support::*;
+
+/// Two rounds of three proxies, on a machine that may be busy.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What the cells of this test start.
+const TOOLS: [&str; 5] = ["haproxy", "nginx", "openssl", "taskset", "wrk"];
+
+/// What keeps the benchmark from running here.
+fn obstacle() -> Option<String> {
+    let paths: Vec<_> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
+    let missing = TOOLS.into_iter().find(|tool| !paths.iter().any(|folder| folder.join(tool).is_file()));
+    if let Some(tool) = missing {
+        return Some(format!("{tool} is not installed"));
+    }
+    let allowed = std::fs::read_to_string("/proc/self/status").expect("a process has a status");
+    let cores = allowed.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or("").trim();
+    (!cores.starts_with("0-")).then(|| format!("cores 0 and 1 are needed, there is {cores}"))
+}
+
+#[test]
+fn a_short_run_ends_with_its_table_and_the_raw_results() {
+    if let Some(obstacle) = obstacle() {
+        eprintln!("skipped: {obstacle}");
+        return;
+    }
+    let folder = Folder::new();
+    let choice = ["--only", "cpu", "--sizes", "1000", "--rounds", "2", "--seconds", "1"];
+    let output = ["--connections", "4", "--max-ratio", "1000", "--json", "out.json"];
+    let bench = Running::start(&folder, &[&["bench", "proxy"], &choice[..], &output].concat());
+    let said = bench.end_within(LIMIT);
+    if said.code == 4 && said.stdout.contains("failed: ") {
+        eprintln!("no measurement on a machine that is too busy: {}", said.stdout);
+        return;
+    }
+    let said = said.ended_with(0);
+    said.with_stdout(&["vibra 0", "HAProxy version", "nginx version", "cpu 1000 B", "CPU us/request", "met"]);
+
+    let document: serde_json::Value = serde_json::from_str(&folder.read("out.json")).expect("JSON");
+    for key in ["command", "commit", "machine", "versions", "rounds", "seconds_a_run", "connections"] {
+        assert!(document.get(key).is_some(), "no {key}: {document}");
+    }
+    let rows = document["rows"].as_array().expect("rows");
+    for side in ["vibra", "haproxy", "nginx"] {
+        let own = rows.iter().filter(|row| row["cell"] == "cpu 1000 B" && row["side"] == side);
+        let rounds: Vec<_> = own.clone().map(|row| row["round"].as_u64()).collect();
+        assert_eq!(rounds, [Some(0), Some(1)], "{side}");
+        assert!(own.clone().all(|row| row["CPU us/request"].as_f64() > Some(1.0)), "{side}: {document}");
+        assert!(document["configurations"][side].as_str().is_some_and(|text| text.contains("127.0.1.2:")), "{side}");
+    }
+    let compared = document["comparison"].as_array().expect("a comparison");
+    let cpu =
+        compared.iter().find(|row| row["cell"] == "cpu 1000 B" && row["measure"] == "CPU us/request").expect("a row");
+    assert!(cpu["ratio"]["low"].as_f64() <= cpu["ratio"]["high"].as_f64(), "{cpu}");
+    assert_eq!(cpu["limit"], 1000.0);
+}
+
+#[test]
+fn cells_that_are_not_there_and_packages_that_are_missing_are_told() {
+    let folder = Folder::new();
+    vibra(&folder, &["bench", "proxy", "--only", "cup"]).ended_with(2).with_stderr(&["cup", "churn", "tls-resumed"]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vibra"));
+    let output = command.args(["bench", "proxy", "--only", "h2"]).env("PATH", "").output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    let packages = ["apt-get install", "haproxy", "nginx-light", "wrk", "nghttp2-client"];
+    contains_all("stderr", &String::from_utf8_lossy(&output.stderr), &packages);
+}
