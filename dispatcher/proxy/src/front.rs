@@ -124,8 +124,8 @@ impl Http1 {
         };
         match head {
             Ok(Ok(head)) => Poll::Ready(Ok(head)),
-            // Nobody changes over in the middle (RFC 9113, section 3.3).
-            Ok(Err(Bad::Preface)) if !self.served && client.worker().speaks_http2() => {
+            // Nobody changes over in the middle, and under TLS it was agreed on (RFC 9113, sections 3.2 and 3.3).
+            Ok(Err(Bad::Preface)) if !self.served && client.tls().is_none() && client.worker().speaks_http2() => {
                 Poll::Ready(Err(NoRequest::Http2))
             }
             Ok(Err(bad)) => refused(bad.into()),

@@ -3,6 +3,7 @@
 mod kit;
 
 use kit::authority::Authority;
+use kit::http2::{DATA, GET, HEADERS, PREFACE, SETTINGS, block, frame, read_frame};
 use kit::{Client, Message, PATIENCE, Server, config, dispatcher, list, read_request, read_response, wait_for};
 use rcgen::{CertificateParams, PKCS_ECDSA_P256_SHA256, date_time_ymd};
 use rustls::crypto::ring;
@@ -123,6 +124,36 @@ fn clients_are_served_under_tls() {
     client.send("GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n");
     assert_eq!(read_response(&mut client.0).unwrap().text(), "small");
     assert_eq!(client.0.read_to_end(&mut Vec::new()).unwrap(), 0);
+}
+
+#[test]
+fn rfc9113_3_2_http_2_is_agreed_on_in_the_handshake() {
+    let authority = Authority::new();
+    let files = authority.issue("site", &["shop.example"]);
+    let server = Server::named("well");
+    let mut asking = (*trusting(&authority)).clone();
+    asking.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let asking = Arc::new(asking);
+    let dispatcher = front(&server, &files, |_| {});
+    let mut client = Secure::connect(dispatcher.addresses()[0], &asking);
+    client.send([PREFACE, &frame(SETTINGS, 0, 0, &[]), &frame(HEADERS, 5, 1, &block(&GET))].concat());
+    let data = loop {
+        let frame = read_frame(&mut client.0).unwrap();
+        if frame.kind == DATA {
+            break frame;
+        }
+    };
+    assert_eq!(data.payload, b"well");
+    assert_eq!(server.requests()[0].header("x-forwarded-proto").as_deref(), Some("https"));
+    // Who has not agreed does not get it.
+    let mut client = Secure::connect(dispatcher.addresses()[0], &trusting(&authority));
+    client.send(PREFACE);
+    assert_eq!(read_response(&mut client.0).unwrap().status(), 505);
+    // Where it is off, it is not agreed on.
+    let dispatcher = front(&server, &files, |config| config.http2 = false);
+    let mut client = Secure::connect(dispatcher.addresses()[0], &asking);
+    assert_eq!(client.get("/").text(), "well");
+    assert_eq!(client.0.get_ref().conn.alpn_protocol(), Some(&b"http/1.1"[..]));
 }
 
 #[test]

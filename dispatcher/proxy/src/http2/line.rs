@@ -65,11 +65,16 @@ impl<'a> Line<'a> {
     fn write(&self, cx: &mut Context<'_>, first: &[u8], then: &[u8]) -> Poll<io::Result<usize>> {
         let inner = &*self.0;
         let written = inner.conn.borrow_mut().io().poll_write(cx, first, then);
+        self.notes(written)
+    }
+
+    /// Notes whether something waits to be sent.
+    fn notes<T>(&self, sent: Poll<T>) -> Poll<T> {
         // What was in the way has moved.
-        if inner.blocked.replace(written.is_pending()) && written.is_ready() {
-            inner.client.moved();
+        if self.0.blocked.replace(sent.is_pending()) && sent.is_ready() {
+            self.0.client.moved();
         }
-        written
+        sent
     }
 }
 
@@ -111,7 +116,9 @@ impl AsyncWrite for Line<'_> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.conn.borrow_mut().io().poll_flush(cx)
+        // Under TLS what was written may still wait.
+        let flushed = self.0.conn.borrow_mut().io().poll_flush(cx);
+        self.notes(flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -55,7 +55,7 @@ async fn talk(client: &Rc<Client>, conn: &mut Conn, begun: &'static [u8]) -> End
         .initial_window_size(window.min(MOST_WINDOW))
         .initial_connection_window_size(window.saturating_mul(limits.streams.min(BODIES)).min(MOST_WINDOW))
         .max_header_list_size(window)
-        .max_send_buffer_size(limits.buffer)
+        .max_send_buffer_size(window as usize)
         .max_pending_accept_reset_streams(limits.streams as usize)
         .max_local_error_reset_streams(Some(MOST_FAULTS))
         .max_concurrent_reset_streams(RESETS_KEPT)

@@ -72,6 +72,16 @@ pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
 pub const GET: [(&str, &str); 4] =
     [(":method", "GET"), (":scheme", "http"), (":authority", "shop.example"), (":path", "/")];
 
+/// The next frame.
+pub fn read_frame(from: &mut impl Read) -> io::Result<Frame> {
+    let mut header = [0; 9];
+    from.read_exact(&mut header)?;
+    let [a, b, c, kind, flags, stream @ ..] = header;
+    let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+    from.read_exact(&mut payload)?;
+    Ok(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
+}
+
 pub struct Peer {
     pub stream: TcpStream,
 }
@@ -113,12 +123,7 @@ impl Peer {
 
     /// The next frame.
     pub fn frame(&mut self) -> io::Result<Frame> {
-        let mut header = [0; 9];
-        self.stream.read_exact(&mut header)?;
-        let [a, b, c, kind, flags, stream @ ..] = header;
-        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-        self.stream.read_exact(&mut payload)?;
-        Ok(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
+        read_frame(&mut self.stream)
     }
 
     /// The next frame of one of these kinds; others are read over.
