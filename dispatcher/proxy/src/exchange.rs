@@ -110,9 +110,9 @@ async fn relay(
     let worker = client.worker();
     let view = worker.view();
     journal.explain(&view);
-    let mut carried = Carried { client, front, head, journal, upload: Transfer::default(), upload_over: false };
     let mut turns = Turns::new(client, &view, head.path());
-    let mut turn = Some(turns.first().await?);
+    let mut turn = Some(turns.first(journal).await?);
+    let mut carried = Carried { client, front, head, journal, upload: Transfer::default(), upload_over: false };
     while let Some(mut account) = turn {
         match carried.attempt(&mut account, None).await {
             Ok((response, link)) => return Ok(carried.deliver(response, link, account, turns).await),

@@ -137,6 +137,8 @@ fn encode_requests(encoder: &mut DescriptorEncoder<'_>, series: &[Series]) -> fm
             count(&mut failures.encode_family(&labels)?, server.sum(|tally| &tally.failures[kind as usize]))?;
         }
     }
+    let help = "How long requests waited for a place there, of those that had to";
+    encode_histogram(encoder, series, "queue", help, |tally| &tally.queue)?;
     encode_histogram(encoder, series, "connect", "What it took to connect", |tally| &tally.connect)?;
     let help = "From a request's first byte to its response's head";
     encode_histogram(encoder, series, "first_byte", help, |tally| &tally.first_byte)?;

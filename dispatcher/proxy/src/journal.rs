@@ -118,6 +118,16 @@ impl<'a> Journal<'a> {
         self.attempts
     }
 
+    /// A server is passed over, for it has no place.
+    pub(crate) fn finds_full(&mut self, pool: &Rc<Pool>) {
+        self.skipped.push((pool.clone(), "full"));
+    }
+
+    /// All servers were full, and one was waited for.
+    pub(crate) fn waited(&mut self, within: Duration) {
+        self.phases.queue = Some(micros(within));
+    }
+
     /// The server that was asked is passed over for the next.
     pub(crate) fn skips(&mut self, reason: &'static str) {
         self.phases.connect = None;

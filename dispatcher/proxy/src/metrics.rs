@@ -92,6 +92,8 @@ pub(crate) struct Tally {
     pub(crate) failures: [Counter; Failure::ALL.len()],
     /// Requests that were sent here after another server had failed.
     pub(crate) retries: Counter,
+    /// How long requests waited for a place here, of those that had to.
+    pub(crate) queue: Histogram,
     /// What it took to connect.
     pub(crate) connect: Histogram,
     /// From the request's first byte to the response's head.

@@ -3,10 +3,13 @@
 use crate::account::Account;
 use crate::admission::gate::Entry;
 use crate::client::Client;
+use crate::journal::Journal;
 use crate::metrics::Refusal;
 use crate::pool::Pool;
 use crate::worker::View;
+use smallvec::SmallVec;
 use std::rc::Rc;
+use std::time::Instant;
 use tokio::time::timeout;
 use vibra_routing::Candidates;
 
@@ -31,11 +34,15 @@ impl<'a> Turns<'a> {
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) async fn first(&mut self) -> Result<Account, Refusal> {
-        let mut best = None;
-        match self.find(|full| best = best.or(Some(full))) {
+    pub(crate) async fn first(&mut self, journal: &mut Journal<'_>) -> Result<Account, Refusal> {
+        let mut full = SmallVec::<[_; 4]>::new();
+        let found = self.find(|pool| full.push(pool));
+        // Of those that are all full the first is waited for.
+        let passed_over = if found.is_some() { 0 } else { 1 };
+        full.iter().skip(passed_over).for_each(|pool| journal.finds_full(pool));
+        match found {
             Some(account) => Ok(account),
-            None => self.wait(best.ok_or(Refusal::NoServer)?).await,
+            None => self.wait(full.first().ok_or(Refusal::NoServer)?, journal).await,
         }
     }
 
@@ -52,14 +59,21 @@ impl<'a> Turns<'a> {
         None
     }
 
-    async fn wait(&mut self, pool: &Rc<Pool>) -> Result<Account, Refusal> {
-        let most = self.client.worker().timeouts().queue;
-        match pool.server.gate.enter() {
-            Entry::Entered => {}
-            Entry::Waits(turn) => timeout(most, turn).await.map_err(|_| Refusal::Full)?,
-            Entry::Full => return Err(Refusal::Full),
+    async fn wait(&mut self, pool: &Rc<Pool>, journal: &mut Journal<'_>) -> Result<Account, Refusal> {
+        let (most, began) = (self.client.worker().timeouts().queue, Instant::now());
+        let entered = match pool.server.gate.enter() {
+            Entry::Entered => true,
+            Entry::Waits(turn) => timeout(most, turn).await.is_ok(),
+            Entry::Full => false,
+        };
+        let waited = began.elapsed();
+        pool.tally.queue.record(waited);
+        journal.waited(waited);
+        if entered {
+            return Ok(self.open(pool));
         }
-        Ok(self.open(pool))
+        journal.finds_full(pool);
+        Err(Refusal::Full)
     }
 
     fn open(&mut self, pool: &Rc<Pool>) -> Account {

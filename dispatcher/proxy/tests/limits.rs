@@ -8,7 +8,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
-use vibra_proxy::{Config, Handle, RateLimit};
+use vibra_proxy::log::{Format, Target};
+use vibra_proxy::{AccessLog, Config, Handle, RateLimit};
 use vibra_routing::Algorithm;
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n";
@@ -224,11 +225,13 @@ fn a_full_server_leaves_requests_to_the_next() {
 
 #[test]
 fn where_all_servers_are_full_requests_wait_in_order() {
-    let barrier = Barrier::default();
+    let (barrier, dir) = (Barrier::default(), tempfile::tempdir().unwrap());
     let server = slow(&barrier);
+    let path = dir.path().join("access.log");
     let dispatcher = dispatcher(&[server.endpoint()], |config| {
         config.limits.requests_per_server = 1;
         config.timeouts.queue = PATIENCE;
+        config.access_log = Some(AccessLog { target: Target::File(path.clone()), format: Format::Combined });
     });
     let mut clients = Vec::new();
     for (n, state) in [(0, (1, 0)), (1, (1, 1)), (2, (1, 2))] {
@@ -242,6 +245,11 @@ fn where_all_servers_are_full_requests_wait_in_order() {
     let paths: Vec<_> = server.requests().iter().map(|request| request.path().to_owned()).collect();
     assert_eq!(paths, ["/0", "/1", "/2"]);
     wait_for("nobody is left", || active(&dispatcher, "s1") == (0, 0));
+    drop(clients);
+    kit::block_on(dispatcher.shutdown(PATIENCE));
+    let log = std::fs::read_to_string(path).unwrap();
+    let waited: Vec<_> = log.lines().map(|line| line.contains(" server=s1 attempts=1 queue_us=")).collect();
+    assert_eq!(waited, [false, true, true], "{log}");
 }
 
 #[test]
@@ -385,6 +393,6 @@ fn retries_are_no_more_than_their_budget() {
     // Half of the requests come to the server that is not there, and ten of them may go on to the other.
     let failed = (0..40).filter(|_| get(&dispatcher, "/").status() == 502).count();
     assert_eq!(failed, 10);
-    assert_eq!(metric(&dispatcher, "vibra_proxy_retries_total"), 10);
+    assert_eq!(metric(&dispatcher, r#"vibra_proxy_retries_total{server="s2",algorithm="round-robin"}"#), 10);
     assert_eq!(metric(&dispatcher, "vibra_proxy_unretried_total"), 10);
 }
