@@ -10,7 +10,7 @@ use support::*;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// What the cells of this test start.
-const TOOLS: [&str; 5] = ["haproxy", "nginx", "openssl", "taskset", "wrk"];
+const TOOLS: [&str; 6] = ["h2load", "haproxy", "nginx", "openssl", "taskset", "wrk"];
 
 /// What keeps the benchmark from running here.
 fn obstacle() -> Option<String> {
@@ -31,7 +31,7 @@ fn a_short_run_ends_with_its_table_and_the_raw_results() {
         return;
     }
     let folder = Folder::new();
-    let choice = ["--only", "cpu", "--sizes", "1000", "--rounds", "2", "--seconds", "1"];
+    let choice = ["--only", "cpu,tls-resumed,h2", "--sizes", "1000", "--rounds", "2", "--seconds", "1"];
     let output = ["--connections", "4", "--max-ratio", "1000", "--json", "out.json"];
     let bench = Running::start(&folder, &[&["bench", "proxy"], &choice[..], &output].concat());
     let said = bench.end_within(LIMIT);
@@ -53,6 +53,10 @@ fn a_short_run_ends_with_its_table_and_the_raw_results() {
         assert_eq!(rounds, [Some(0), Some(1)], "{side}");
         assert!(own.clone().all(|row| row["CPU us/request"].as_f64() > Some(1.0)), "{side}: {document}");
         assert!(document["configurations"][side].as_str().is_some_and(|text| text.contains("127.0.1.2:")), "{side}");
+    }
+    for cell in ["TLS, resumed", "HTTP/2"] {
+        let own = rows.iter().filter(|row| row["cell"] == cell && row["side"] == "vibra");
+        assert_eq!(own.count(), 2, "{cell}: {document}");
     }
     let compared = document["comparison"].as_array().expect("a comparison");
     let cpu =

@@ -266,7 +266,7 @@ pub(crate) enum Bench {
     ///
     /// Starts this dispatcher, HAProxy and nginx, each on a core of its own (core 0, one at a time under load) in front of
     /// the same two origin servers, and gives each the same load from core 1, in interleaved rounds. This dispatcher runs
-    /// as in production: url-hash over R = 2 servers, health checks, metrics. The peers are tuned for speed and write no
+    /// as in production: url-hash over R = 2 servers, health checks, metrics, an access log. The peers are tuned for speed and write no
     /// log.
     ///
     /// Each row compares the dispatcher with the better of the two in that row. A ratio above 1 means that the dispatcher

@@ -29,17 +29,6 @@ pub(super) enum Contender {
     Nginx,
 }
 
-/// What a proxy offers its clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Front {
-    /// HTTP/1.1 without TLS.
-    Plain,
-    /// HTTP/1.1 over TLS.
-    Tls,
-    /// HTTP/2 over TLS.
-    Http2,
-}
-
 /// A certificate of the peers and of this dispatcher, and its key.
 pub(super) struct Certificate {
     /// The certificate.
@@ -55,8 +44,8 @@ pub(super) struct Certificate {
 pub(super) struct Listen {
     /// HTTP/1.1 without TLS.
     pub(super) plain: SocketAddr,
-    /// HTTP/1.1 and HTTP/2 over TLS, if it can.
-    pub(super) tls: Option<SocketAddr>,
+    /// HTTP/1.1 and HTTP/2 over TLS.
+    pub(super) tls: SocketAddr,
 }
 
 /// A contender that runs.
@@ -65,6 +54,8 @@ pub(super) struct Running {
     pub(super) listen: Listen,
     /// Its configuration file's text.
     pub(super) configuration: String,
+    /// Its access log, if it writes one.
+    log: Option<PathBuf>,
 }
 
 impl Contender {
@@ -76,14 +67,6 @@ impl Contender {
             Contender::Vibra => "vibra",
             Contender::HaProxy => "haproxy",
             Contender::Nginx => "nginx",
-        }
-    }
-
-    /// Whether it can serve that way, or why not. The one place that says so.
-    pub(super) fn can(self, front: Front) -> Result<(), &'static str> {
-        match (self, front) {
-            (Contender::Vibra, Front::Tls | Front::Http2) => Err("has no TLS listener yet"),
-            _ => Ok(()),
         }
     }
 
@@ -101,11 +84,11 @@ impl Contender {
         let servers = origin.servers();
         let (plain, tls) = (free_address(Ipv4Addr::LOCALHOST)?, free_address(Ipv4Addr::LOCALHOST)?);
         let (command, configuration) = match self {
-            Contender::Vibra => return vibra(folder, self.name(), &static_servers(servers)),
+            Contender::Vibra => return vibra(folder, self.name(), &static_servers(servers), certificate),
             Contender::HaProxy => haproxy(folder, [plain, tls], servers, certificate)?,
             Contender::Nginx => nginx_proxy(folder, [plain, tls], servers, certificate)?,
         };
-        let listen = Listen { plain, tls: Some(tls) };
+        let listen = Listen { plain, tls };
         Running::start(self.name(), folder, &command, listen, configuration)
     }
 }
@@ -128,22 +111,39 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(Running { server, listen, configuration })
+        Ok(Running { server, listen, configuration, log: None })
+    }
+
+    /// Removes what its access log has by now, which would fill the disk; it goes on with a new file.
+    pub(super) fn rotate_log(&self) {
+        if let Some(log) = &self.log {
+            // It may not be there yet.
+            let _ = fs::remove_file(log);
+        }
     }
 }
 
-/// Starts this dispatcher. `source` says in its configuration file where servers come from.
-pub(super) fn vibra(folder: &Path, name: &str, source: &str) -> anyhow::Result<Running> {
-    let (plain, admin) = (free_address(Ipv4Addr::LOCALHOST)?, free_address(Ipv4Addr::LOCALHOST)?);
+/// Starts this dispatcher. `source` says in its configuration file where servers come from; it begins in `[dispatcher]`.
+pub(super) fn vibra(folder: &Path, name: &str, source: &str, certificate: &Certificate) -> anyhow::Result<Running> {
+    let [plain, tls, admin] = [(); 3].map(|()| free_address(Ipv4Addr::LOCALHOST));
+    let (listen, admin) = (Listen { plain: plain?, tls: tls? }, admin?);
+    let log = folder.join(format!("{name}.log"));
     let configuration = format!(
-        "[dispatcher]\nlisten = \"{plain}\"\nadmin = \"{admin}\"\nthreads = 1\nalgorithm = \"url-hash\"\nreplicas = 2\n\
-         {source}"
+        "[dispatcher]\nlisten = \"{}\"\nadmin = \"{admin}\"\nthreads = 1\nalgorithm = \"url-hash\"\nreplicas = 2\n\
+         access_log = {{ path = \"{}\" }}\n{source}\
+         [dispatcher.tls]\nlisten = \"{}\"\n[[dispatcher.tls.certificate]]\nchain = \"{}\"\nkey = \"{}\"\n",
+        listen.plain,
+        log.display(),
+        listen.tls,
+        certificate.chain.display(),
+        certificate.key.display()
     );
     let file = folder.join(format!("{name}.toml"));
     fs::write(&file, &configuration)?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["dispatcher", "-c"]).arg(file);
-    Running::start(name, folder, &command, Listen { plain, tls: None }, configuration)
+    let running = Running::start(name, folder, &command, listen, configuration)?;
+    Ok(Running { log: Some(log), ..running })
 }
 
 /// A fixed list of servers for [`vibra`].

@@ -5,7 +5,7 @@
 //! processes. These machines are noisy, so proxies are compared in pairs within a round.
 
 use super::{
-    cells::{self, Cell, Kind, Side},
+    cells::{self, Cell, Kind},
     compare::{self, Row, Run, SEED, Verdict},
     contender::Contender,
     process,
@@ -52,8 +52,6 @@ struct Absence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum AbsenceKind {
-    /// The side cannot do what the cell measures: it has no run.
-    Cannot,
     /// The cell could not be prepared: the side has no run.
     Unprepared,
     /// A run failed. Others may be there.
@@ -112,13 +110,9 @@ fn measure(cells: &mut [Box<dyn Cell + '_>], rounds: u64) -> Results {
     let bar = progress::steps(total as u64 * rounds);
     for cell in cells.iter_mut() {
         bar.set_message(format!("{}: preparing", cell.name()));
-        let failure = cell.prepare().err().map(|error| format!("{error:#}"));
-        for Side { name: side, cannot } in cell.sides() {
-            let (why, kind) = match (&failure, cannot) {
-                (_, Some(why)) => (why.to_owned(), AbsenceKind::Cannot),
-                (Some(why), None) => (why.clone(), AbsenceKind::Unprepared),
-                (None, None) => continue,
-            };
+        let Err(error) = cell.prepare() else { continue };
+        for side in cell.sides() {
+            let (why, kind) = (format!("{error:#}"), AbsenceKind::Unprepared);
             results.absences.push(Absence { cell: cell.name(), side, why, kind });
         }
     }
@@ -128,7 +122,7 @@ fn measure(cells: &mut [Box<dyn Cell + '_>], rounds: u64) -> Results {
             for turn in 0..sides.len() {
                 // Whoever comes first in a round comes last in the next: drift of the machine falls on all alike.
                 let side = (turn + round as usize) % sides.len();
-                results.one(cell.as_mut(), round, (side, sides[side].name), &bar);
+                results.one(cell.as_mut(), round, (side, sides[side]), &bar);
                 bar.inc(1);
             }
         }
@@ -165,7 +159,6 @@ impl fmt::Display for Absence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Absence { cell, side, why, kind } = self;
         match kind {
-            AbsenceKind::Cannot => write!(f, "{cell}: not measured: {side} {why}"),
             AbsenceKind::Unprepared => write!(f, "{cell}, {side}: could not be prepared: {why}"),
             AbsenceKind::Failed { round } => write!(f, "{cell}, {side}: round {} failed: {why}", round + 1),
         }
@@ -176,7 +169,7 @@ impl fmt::Display for Absence {
 fn compare(cells: &[Box<dyn Cell + '_>], runs: &[Run], limit: Option<f64>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for cell in cells {
-        let sides: Vec<_> = cell.sides().iter().map(|side| side.name).collect();
+        let sides = cell.sides();
         for mut measure in cell.measures() {
             measure.limit = measure.limit.map(|promised| limit.unwrap_or(promised));
             rows.push(Row::new(&cell.name(), &measure, &sides, runs)?);
@@ -187,9 +180,8 @@ fn compare(cells: &[Box<dyn Cell + '_>], runs: &[Run], limit: Option<f64>) -> an
 
 /// What failed is worse than what is slow.
 fn verdict(rows: &[Row], absences: &[Absence]) -> Outcome {
-    let failed = absences.iter().filter(|absence| absence.kind != AbsenceKind::Cannot).count();
-    if failed > 0 {
-        return Err(Failure::Void(format!("{failed} measurements failed, as told above")));
+    if !absences.is_empty() {
+        return Err(Failure::Void(format!("{} measurements failed, as told above", absences.len())));
     }
     let missed = rows.iter().filter(|row| matches!(row.verdict(), Verdict::Missed { .. }));
     let missed: Vec<_> = missed.map(|row| format!("{}, {}", row.cell, row.measure)).collect();

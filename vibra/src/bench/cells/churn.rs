@@ -1,13 +1,7 @@
 //! A connection for each request: accepting, one answer, closing.
 
-use super::{Cell, Side, TEN_PER_CENT_WORSE, Values, closed_loop, contenders, cpu_time, rate};
-use crate::bench::{
-    compare::Measure,
-    contender::{Contender, Front},
-    origin::SMALL,
-    stage::Stage,
-    tools::wrk::Connections,
-};
+use super::{Cell, TEN_PER_CENT_WORSE, Values, closed_loop, contenders, cpu_time, rate};
+use crate::bench::{compare::Measure, contender::Contender, origin::SMALL, stage::Stage, tools::wrk::Connections};
 
 pub(super) struct Churn<'a> {
     pub(super) stage: &'a Stage<'a>,
@@ -22,8 +16,8 @@ impl Cell for Churn<'_> {
         vec![cpu_time(1.0), rate(Some(TEN_PER_CENT_WORSE))]
     }
 
-    fn sides(&self) -> Vec<Side> {
-        contenders(Front::Plain)
+    fn sides(&self) -> Vec<&'static str> {
+        contenders()
     }
 
     fn run(&mut self, _: u64, side: usize) -> anyhow::Result<Values> {

@@ -1,12 +1,7 @@
 //! CPU time a request, and requests a second, in a closed loop over keep-alive connections.
 
-use super::{Cell, Side, TEN_PER_CENT_WORSE, Values, closed_loop, contenders, cpu_time, human, rate};
-use crate::bench::{
-    compare::Measure,
-    contender::{Contender, Front},
-    stage::Stage,
-    tools::wrk::Connections,
-};
+use super::{Cell, TEN_PER_CENT_WORSE, Values, closed_loop, contenders, cpu_time, human, rate};
+use crate::bench::{compare::Measure, contender::Contender, stage::Stage, tools::wrk::Connections};
 
 /// Bodies of this many bytes and more are to cost less than the best of the peers takes: they are copied less.
 const LARGE: u64 = 1 << 20;
@@ -27,8 +22,8 @@ impl Cell for Cpu<'_> {
         vec![cpu_time(limit), rate(Some(TEN_PER_CENT_WORSE))]
     }
 
-    fn sides(&self) -> Vec<Side> {
-        contenders(Front::Plain)
+    fn sides(&self) -> Vec<&'static str> {
+        contenders()
     }
 
     fn run(&mut self, _: u64, side: usize) -> anyhow::Result<Values> {

@@ -1,14 +1,7 @@
 //! HTTP/2 over TLS: a few connections with 100 streams each.
 
-use super::{Cell, Side, TEN_PER_CENT_WORSE, Values, closed_loop, contenders, cpu_time, rate};
-use crate::bench::{
-    compare::Measure,
-    contender::{Contender, Front},
-    origin::SMALL,
-    stage::Stage,
-    tools::h2load,
-};
-use anyhow::Context;
+use super::{Cell, TEN_PER_CENT_WORSE, Values, closed_loop, contenders, cpu_time, rate};
+use crate::bench::{compare::Measure, contender::Contender, origin::SMALL, stage::Stage, tools::h2load};
 
 const CONNECTIONS: usize = 4;
 const STREAMS: usize = 100;
@@ -26,13 +19,12 @@ impl Cell for Http2<'_> {
         vec![cpu_time(TEN_PER_CENT_WORSE), rate(Some(TEN_PER_CENT_WORSE))]
     }
 
-    fn sides(&self) -> Vec<Side> {
-        contenders(Front::Http2)
+    fn sides(&self) -> Vec<&'static str> {
+        contenders()
     }
 
     fn run(&mut self, _: u64, side: usize) -> anyhow::Result<Values> {
         let proxy = self.stage.running(Contender::ALL[side]);
-        let target = proxy.listen.tls.context("does not listen for TLS")?;
-        closed_loop(proxy, || h2load::load(target, SMALL, self.stage.length, CONNECTIONS, STREAMS))
+        closed_loop(proxy, || h2load::load(proxy.listen.tls, SMALL, self.stage.length, CONNECTIONS, STREAMS))
     }
 }

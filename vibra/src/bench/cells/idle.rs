@@ -1,9 +1,9 @@
 //! The memory that an idle connection holds.
 
-use super::{Cell, Side, Values, contenders};
+use super::{Cell, Values, contenders};
 use crate::bench::{
     compare::{Better, Measure},
-    contender::{Contender, Front},
+    contender::Contender,
     http1,
     origin::{self, SMALL},
     stage::Stage,
@@ -39,8 +39,8 @@ impl Cell for Idle<'_> {
         vec![Measure { name: MEMORY, better: Better::Lower, limit: Some(1.0), decimals: 0 }]
     }
 
-    fn sides(&self) -> Vec<Side> {
-        contenders(Front::Plain)
+    fn sides(&self) -> Vec<&'static str> {
+        contenders()
     }
 
     /// A process of its own, for memory that was used once may stay with its process.

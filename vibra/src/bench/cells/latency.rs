@@ -1,9 +1,9 @@
 //! Response times in open loop, at rates that every proxy can carry.
 
-use super::{Cell, RATE, Side, TEN_PER_CENT_WORSE, Values, closed_loop, contenders, human};
+use super::{Cell, RATE, TEN_PER_CENT_WORSE, Values, closed_loop, contenders, human};
 use crate::bench::{
     compare::{Better, Measure},
-    contender::{Contender, Front},
+    contender::Contender,
     open_loop::{self, Plan},
     stage::Stage,
     tools::wrk::Connections,
@@ -86,8 +86,8 @@ impl Cell for Latency<'_> {
         LEVELS.iter().flat_map(of).collect()
     }
 
-    fn sides(&self) -> Vec<Side> {
-        contenders(Front::Plain)
+    fn sides(&self) -> Vec<&'static str> {
+        contenders()
     }
 
     /// Finds the slowest proxy's peak: the rate of its closed loop, less until the open loop can carry it.
@@ -102,7 +102,9 @@ impl Cell for Latency<'_> {
     }
 
     fn run(&mut self, round: u64, side: usize) -> anyhow::Result<Values> {
-        let target = self.stage.running(Contender::ALL[side]).listen.plain;
+        let proxy = self.stage.running(Contender::ALL[side]);
+        proxy.rotate_log();
+        let target = proxy.listen.plain;
         let peak = self.peak.context("the peak was not measured")?;
         let mut values = Values::new();
         for level in LEVELS {

@@ -11,7 +11,7 @@ mod updates;
 
 use super::{
     compare::{Better, Measure, OURS},
-    contender::{Contender, Front, Running},
+    contender::{Contender, Running},
     stage::Stage,
     tools::Load,
 };
@@ -45,14 +45,6 @@ pub(crate) enum Kind {
     Updates,
 }
 
-/// One of those who are compared in a cell.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Side {
-    pub(super) name: &'static str,
-    /// Why it cannot take part, if so.
-    pub(super) cannot: Option<&'static str>,
-}
-
 /// Something that each side does once a round.
 pub(super) trait Cell {
     /// Its name in the table.
@@ -62,7 +54,7 @@ pub(super) trait Cell {
     fn measures(&self) -> Vec<Measure>;
 
     /// Who is compared; the first is judged against the best of the others.
-    fn sides(&self) -> Vec<Side>;
+    fn sides(&self) -> Vec<&'static str>;
 
     /// What must be known or running before the first round.
     ///
@@ -98,14 +90,14 @@ pub(super) fn cells<'a>(stage: &'a Stage<'a>, kinds: &[Kind], sizes: &[u64]) -> 
     cells
 }
 
-/// The contenders that serve in this way.
-fn contenders(front: Front) -> Vec<Side> {
-    Contender::ALL.map(|contender| Side { name: contender.name(), cannot: contender.can(front).err() }).into()
+/// All contenders.
+fn contenders() -> Vec<&'static str> {
+    Contender::ALL.map(Contender::name).into()
 }
 
 /// This dispatcher, against itself.
-fn with_and_without() -> Vec<Side> {
-    [OURS, "without"].map(|name| Side { name, cannot: None }).into()
+fn with_and_without() -> Vec<&'static str> {
+    vec![OURS, "without"]
 }
 
 const CPU: &str = "CPU us/request";
@@ -126,6 +118,7 @@ fn rate(limit: Option<f64>) -> Measure {
 
 /// The values of a closed loop: what `load` comes to, and what CPU time the proxy takes for it.
 fn closed_loop(proxy: &Running, load: impl FnOnce() -> anyhow::Result<Load>) -> anyhow::Result<Values> {
+    proxy.rotate_log();
     let before = proxy.server.cpu_time()?;
     let load = load()?;
     let cpu = proxy.server.cpu_time()?.saturating_sub(before);

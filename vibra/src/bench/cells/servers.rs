@@ -1,6 +1,6 @@
 //! Whether many servers cost something where few would do.
 
-use super::{Cell, Side, Values, closed_loop, cpu_time, rate, with_and_without};
+use super::{Cell, Values, closed_loop, cpu_time, rate, with_and_without};
 use crate::bench::{
     compare::Measure,
     contender::{Contender, Running, static_servers, vibra},
@@ -34,13 +34,13 @@ impl Cell for Servers<'_> {
         vec![cpu_time(THREE_PER_CENT), rate(None)]
     }
 
-    fn sides(&self) -> Vec<Side> {
+    fn sides(&self) -> Vec<&'static str> {
         with_and_without()
     }
 
     fn prepare(&mut self) -> anyhow::Result<()> {
         let servers = static_servers(self.stage.origin.all_servers());
-        let with = vibra(self.stage.folder, "vibra-servers", &servers)?;
+        let with = vibra(self.stage.folder, "vibra-servers", &servers, &self.stage.certificate)?;
         self.stage.warm_up(&with)?;
         self.with = Some(with);
         Ok(())

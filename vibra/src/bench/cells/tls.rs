@@ -1,14 +1,13 @@
 //! TLS: a connection for each request, with a full or a resumed handshake. The CPU time has the request in it.
 
-use super::{Cell, Side, TEN_PER_CENT_WORSE, Values, closed_loop, contenders, cpu_time, rate};
+use super::{Cell, TEN_PER_CENT_WORSE, Values, closed_loop, contenders, cpu_time, rate};
 use crate::bench::{
     compare::Measure,
-    contender::{Contender, Front},
+    contender::Contender,
     origin::{self, SMALL},
     stage::Stage,
     tools::openssl::{self, Handshake},
 };
-use anyhow::Context;
 
 /// Clients at once, each a process: a handshake costs a client about as much as the proxy.
 const CLIENTS: usize = 4;
@@ -41,14 +40,13 @@ impl Cell for Tls<'_> {
         vec![cpu_time(self.limit), rate(None)]
     }
 
-    fn sides(&self) -> Vec<Side> {
-        contenders(Front::Tls)
+    fn sides(&self) -> Vec<&'static str> {
+        contenders()
     }
 
     fn run(&mut self, _: u64, side: usize) -> anyhow::Result<Values> {
         let proxy = self.stage.running(Contender::ALL[side]);
-        let target = proxy.listen.tls.context("does not listen for TLS")?;
         let path = origin::path(SMALL, 0);
-        closed_loop(proxy, || openssl::load(target, &path, self.stage.length, self.handshake, CLIENTS))
+        closed_loop(proxy, || openssl::load(proxy.listen.tls, &path, self.stage.length, self.handshake, CLIENTS))
     }
 }

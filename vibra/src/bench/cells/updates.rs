@@ -1,6 +1,6 @@
 //! Whether updates of the routing snapshot cost something on the path of requests.
 
-use super::{Cell, Side, Values, closed_loop, cpu_time, rate, servers::THREE_PER_CENT, with_and_without};
+use super::{Cell, Values, closed_loop, cpu_time, rate, servers::THREE_PER_CENT, with_and_without};
 use crate::bench::{
     compare::Measure,
     contender::{Running, vibra},
@@ -56,7 +56,7 @@ impl Cell for Updates<'_> {
         vec![cpu_time(THREE_PER_CENT), rate(None)]
     }
 
-    fn sides(&self) -> Vec<Side> {
+    fn sides(&self) -> Vec<&'static str> {
         with_and_without()
     }
 
@@ -109,7 +109,7 @@ impl Cluster {
         let servers = stage.origin.servers().iter().zip(1..).map(spec).collect::<anyhow::Result<Vec<_>>>()?;
         runtime.block_on(register(&client, &servers))?;
         let source = format!("customer = \"bench\"\n[directory]\nurl = \"{address}\"\nstore = \"memory\"\n");
-        let proxy = vibra(stage.folder, "vibra-updates", &source)?;
+        let proxy = vibra(stage.folder, "vibra-updates", &source, &stage.certificate)?;
         Ok(Cluster { proxy, _directory: directory, client, runtime, servers })
     }
 
