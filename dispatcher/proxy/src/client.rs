@@ -339,7 +339,9 @@ impl Client {
                 None
             }
             None => {
-                tally.failed(Fault::TimedOut);
+                if self.is_overdue() {
+                    tally.failed(Fault::TimedOut);
+                }
                 None
             }
         }
