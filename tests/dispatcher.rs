@@ -183,7 +183,10 @@ fn without_any_server_clients_get_an_error_at_once() {
 fn operators_see_servers_table_and_reasons() {
     let origins = four();
     let dispatcher = Dispatcher::of(&addresses(&origins));
-    (0..3).for_each(|_| drop(dispatcher.served_by("/a")));
+    for _ in 0..3 {
+        dispatcher.served_by("/a");
+        dispatcher.wait_until_idle();
+    }
     let status = get(dispatcher.admin, "/snapshot").unwrap().json();
     let of = |key: &str| status["servers"].as_array().unwrap().iter().map(|s| s[key].clone()).collect::<Vec<_>>();
     assert_eq!((of("name"), of("used")), (NAMES.map(Into::into).to_vec(), vec![true.into(); 4]), "{status}");
