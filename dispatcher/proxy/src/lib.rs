@@ -64,6 +64,7 @@ mod limits;
 mod link;
 pub mod log;
 mod metrics;
+mod origin;
 mod peer;
 mod peers;
 mod pool;
