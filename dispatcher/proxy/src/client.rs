@@ -4,6 +4,7 @@ use crate::admission::pace::{Flow, Least};
 use crate::clock::Tick;
 use crate::exchange::{self, End};
 use crate::front::{Http1, NoRequest};
+use crate::http1::head::PREFACE_HEAD;
 use crate::http2;
 use crate::io::Io;
 use crate::limits::Timeouts;
@@ -295,7 +296,7 @@ impl Client {
                 Err(NoRequest::Refused(refusal)) => exchange::refuse(&self, &mut front, refusal).await,
                 Err(NoRequest::Gone) => return front.leave(),
                 Err(NoRequest::Http2) => {
-                    return Box::pin(http2::serve(&self, front.conn(), http2::PREFACE_HEAD)).await;
+                    return Box::pin(http2::serve(&self, front.conn(), PREFACE_HEAD)).await;
                 }
             };
             match end {

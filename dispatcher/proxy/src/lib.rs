@@ -67,6 +67,7 @@ mod link;
 pub mod log;
 mod members;
 mod metrics;
+mod origin;
 mod peer;
 mod peers;
 mod pool;

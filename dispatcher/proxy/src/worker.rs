@@ -12,11 +12,12 @@ use crate::config::Config;
 use crate::conn::Wire;
 use crate::dispatcher::{Shared, Stop};
 use crate::http1::head::{Name, Rules};
-use crate::http1::{Length, RequestHead};
+use crate::http1::{Length, RequestHead, rewrite};
 use crate::ids::Ids;
 use crate::limits::{Limits, Timeouts};
 use crate::log::{Record, Sink};
 use crate::metrics::{ClientTally, Refusal};
+use crate::origin::origin;
 use crate::peer::{self, Peer};
 use crate::peers::Peers;
 use crate::pool::Pool;
@@ -26,7 +27,7 @@ use crate::server::Server;
 use crate::tls::{Acceptor, Connector};
 use crate::trace::Sampling;
 use std::cell::{Cell, RefCell, RefMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -238,7 +239,8 @@ impl Worker {
         }
         if let (Some(rate), Some(limit)) = (&self.shared.admission.rate, &limits.rate) {
             let value = limit.header.as_ref().and_then(|name| head.fields.find(name));
-            if !rate.allows(value.map_or_else(|| self.origin(client, head).into(), Key::Value)) {
+            let origin = || origin(self.peers(), client.peer().ends.source.ip(), &rewrite::claims(&head.fields)).into();
+            if !rate.allows(value.map_or_else(origin, Key::Value)) {
                 return Err(Refusal::TooMany);
             }
         }
@@ -253,18 +255,6 @@ impl Worker {
         }
         self.retries.borrow_mut().request(self.clock.now().seconds());
         Ok(())
-    }
-
-    /// The address that a request came from, as far as those who say so are believed: the last one on the way that is
-    /// not trusted itself.
-    fn origin(&self, client: &Client, head: &RequestHead) -> IpAddr {
-        let Peer { ends, trusted, .. } = client.peer();
-        if !trusted {
-            return ends.source.ip();
-        }
-        let hops = head.fields.members(Name::XForwardedFor);
-        let hops = hops.filter_map(|hop| std::str::from_utf8(hop).ok()?.parse().ok());
-        hops.filter(|&hop| !self.peers().trusted.covers(hop)).last().unwrap_or(ends.source.ip())
     }
 
     /// Whether a request that failed at one server may go to another.

@@ -47,14 +47,9 @@ impl Source<'_> {
         let content = self.text[start..].lines().next().unwrap_or("");
         let width = self.text.get(span.clone()).map_or(1, |marked| marked.lines().next().unwrap_or("").chars().count());
         let gutter = line.to_string();
-        let excerpt = format!(
-            "  {gutter} | {content}\n  {:pad$} | {:skip$}{}",
-            "",
-            "",
-            "^".repeat(width.max(1)),
-            pad = gutter.len(),
-            skip = column - 1
-        );
+        // A line may be longer than the widest field of a format.
+        let [pad, skip, mark] = [(" ", gutter.len()), (" ", column - 1), ("^", width.max(1))].map(|(c, n)| c.repeat(n));
+        let excerpt = format!("  {gutter} | {content}\n  {pad} | {skip}{mark}");
         ConfigError {
             place: format!("{}:{line}:{column}", self.path.display()),
             message: message.into(),

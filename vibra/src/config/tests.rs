@@ -146,6 +146,11 @@ fn the_proxy_protocol_goes_with_trust() {
 }
 
 #[test]
+fn a_fault_far_to_the_right_is_shown_too() {
+    refused(&format!("x = \"{}\" [", "y".repeat(70_000)), "1:70008", "", "");
+}
+
+#[test]
 fn contradictions_are_refused() {
     let both = format!(
         "[directory]\nlisten = \"127.0.0.1:0\"\n[dispatcher]\nlisten = \"127.0.0.1:0\"\ncustomer = \"shop\"\n{SERVERS}"

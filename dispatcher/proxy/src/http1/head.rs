@@ -1,13 +1,15 @@
 //! Heads of requests and responses: read strictly, kept as their bytes.
 
 use super::framing::{Coding, Length, Told};
-use crate::http2::PREFACE_HEAD;
 use http::{Method, StatusCode};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// No head may have more fields than this, whatever the configuration says.
 pub(crate) const MOST_FIELDS: usize = 256;
+
+/// The first bytes of a connection that speaks HTTP/2, which look like a head (RFC 9113, section 3.4).
+pub(crate) const PREFACE_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
 /// Why a head is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -98,17 +98,21 @@ pub(crate) fn request(head: &RequestHead, onward: &Onward<'_>, out: &mut Vec<u8>
         (false, true) => out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n"),
         (false, false) => {}
     }
-    let values = |name| head.fields.all(name);
-    let claims = Claims {
+    forwarded::write(peers.forwarding, hop, &claims(&head.fields), out);
+    peers.via.write(head.fields.all(Name::Via), head.version.number(), out);
+    marks.write(head, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What a request says of where it came from.
+pub(crate) fn claims(fields: &Fields) -> Claims<impl Iterator<Item = &[u8]> + Clone> {
+    let values = |name| fields.all(name);
+    Claims {
         x_for: values(Name::XForwardedFor),
         x_proto: values(Name::XForwardedProto),
         x_host: values(Name::XForwardedHost),
         forwarded: values(Name::Forwarded),
-    };
-    forwarded::write(peers.forwarding, hop, &claims, out);
-    peers.via.write(values(Name::Via), head.version.number(), out);
-    marks.write(head, out);
-    out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// What a client's connection does after a response.

@@ -23,9 +23,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use tokio::task::spawn_local;
 
-/// The first bytes of a connection that speaks HTTP/2, as an HTTP/1 reader takes them for a head (RFC 9113, section 3.4).
-pub(crate) const PREFACE_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
-
 /// The largest window there is (RFC 9113, section 6.9.1).
 const MOST_WINDOW: u32 = (1 << 31) - 1;
 /// How many bodies of requests a client may fill the connection's window with.
