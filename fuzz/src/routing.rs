@@ -25,10 +25,9 @@ pub(crate) fn check(data: &[u8]) {
         replicas: 1 + choose(3, hash / 16),
         ..Settings::default()
     };
-    let servers = (0..1 + size % 7).map(|n| Server {
-        name: format!("vm{n}").parse().expect("a plain name is one"),
-        weight: 1 + u32::from(n),
-        state: if states >> n & 1 == 0 { VmState::Up } else { VmState::Down },
+    let servers = (0..1 + size % 7).map(|n| {
+        let state = if states >> n & 1 == 0 { VmState::Up } else { VmState::Down };
+        Server::new(format!("vm{n}").parse().expect("a plain name is one"), 1 + u32::from(n), state)
     });
     let cluster = Cluster { servers: servers.collect(), ..Cluster::default() };
     let Ok(table) = Table::build(&cluster, &settings) else { return };

@@ -239,7 +239,8 @@ impl Worker {
         }
         if let (Some(rate), Some(limit)) = (&self.shared.admission.rate, &limits.rate) {
             let value = limit.header.as_ref().and_then(|name| head.fields.find(name));
-            let origin = || origin(self.peers(), client.peer().ends.source.ip(), &rewrite::claims(&head.fields)).into();
+            let origin =
+                || origin(&self.peers(), client.peer().ends.source.ip(), &rewrite::claims(&head.fields)).into();
             if !rate.allows(value.map_or_else(origin, Key::Value)) {
                 return Err(Refusal::TooMany);
             }
