@@ -77,16 +77,21 @@ async fn answer(client: &Client, front: &mut impl Front, refusal: Refusal, journ
     client.relays();
     // What is left of the request nobody wants to read.
     front.refuse(refusal, refusal.is_the_clients() || !front.has_whole_request(), &journal.own());
-    let sent = poll_fn(|cx| match front.poll_flush(cx) {
-        Poll::Pending if client.is_overdue() => Poll::Ready(false),
-        flushed => flushed.map(|result| result.is_ok()),
-    });
-    if sent.await {
+    if is_sent(client, front).await {
         client.rests();
         End::Whole
     } else {
         End::Broken
     }
+}
+
+/// Sends what is kept for the client; whether he takes it in time.
+async fn is_sent(client: &Client, front: &mut impl Front) -> bool {
+    poll_fn(|cx| match front.poll_flush(cx) {
+        Poll::Pending if client.is_overdue() => Poll::Ready(false),
+        flushed => flushed.map(|result| result.is_ok()),
+    })
+    .await
 }
 
 /// A request that is being carried.
@@ -319,11 +324,7 @@ impl<F: Front> Carried<'_, '_, F> {
     /// Sends what is left of a response that has wholly come.
     async fn finish(self, mut account: Account) -> End {
         let Carried { client, front, journal, .. } = self;
-        let sent = poll_fn(|cx| match front.poll_flush(cx) {
-            Poll::Pending if client.is_overdue() => Poll::Ready(false),
-            flushed => flushed.map(|result| result.is_ok()),
-        });
-        if sent.await {
+        if is_sent(client, front).await {
             account.complete(journal.completes());
             End::Whole
         } else {

@@ -36,7 +36,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
-use vibra_routing::{Candidates, Explanation, PickState};
+use vibra_routing::{Candidates, Explanation, PickState, Table};
 
 /// How long to wait before accepting again after the system refused, as it does when out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -208,24 +208,23 @@ impl Worker {
     pub(crate) fn pick(&self, view: &View, object: &str) -> Candidates {
         let routes = &*view.routes;
         let Some(table) = &routes.table else { return Candidates::new() };
-        if table.shares_state() {
-            let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-            table.pick(&mut state, object, routes, self.clock.date())
-        } else {
-            table.pick(&mut self.state.borrow_mut(), object, routes, self.clock.date())
-        }
+        self.with_state(table, |state| table.pick(state, object, routes, self.clock.date()))
     }
 
     /// Where a request for an object would go now, and why; `None` if there is no table.
     pub(crate) fn explain(&self, view: &View, object: &str) -> Option<Explanation> {
         let routes = &*view.routes;
         let table = routes.table.as_ref()?;
-        Some(if table.shares_state() {
-            let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-            table.explain(&state, object, routes, self.clock.date())
+        Some(self.with_state(table, |state| table.explain(state, object, routes, self.clock.date())))
+    }
+
+    /// Does something with what `table` remembers: the threads' common memory where it wants one, else this thread's.
+    fn with_state<T>(&self, table: &Table, work: impl FnOnce(&mut PickState) -> T) -> T {
+        if table.shares_state() {
+            work(&mut self.shared.state.lock().unwrap_or_else(PoisonError::into_inner))
         } else {
-            table.explain(&self.state.borrow(), object, routes, self.clock.date())
-        })
+            work(&mut self.state.borrow_mut())
+        }
     }
 
     /// Whether a request may go on to a server.

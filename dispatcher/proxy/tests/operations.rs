@@ -322,6 +322,15 @@ fn changes_that_make_no_sense_are_refused() {
     assert!(!scene.dispatcher.status().draining);
 }
 
+/// A dispatcher whose one request is at `server`, and the client that waits for the answer.
+fn busy_with(server: &Server) -> (Scene, Client) {
+    let scene = Scene::new(&[server.endpoint(), server.endpoint()]);
+    let mut busy = Client::of(&scene.dispatcher);
+    busy.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    wait_for("the server has the request", || server.requests().len() == 1);
+    (scene, busy)
+}
+
 #[test]
 fn a_drain_ends_the_dispatcher_and_can_be_watched() {
     let (go, gone) = mpsc::channel::<()>();
@@ -331,10 +340,7 @@ fn a_drain_ends_the_dispatcher_and_can_be_watched() {
         gone.lock().unwrap().recv_timeout(kit::PATIENCE).unwrap();
         connection.answer("done")
     });
-    let mut scene = Scene::new(&[server.endpoint(), server.endpoint()]);
-    let mut busy = Client::of(&scene.dispatcher);
-    busy.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    wait_for("the server has the request", || server.requests().len() == 1);
+    let (mut scene, mut busy) = busy_with(&server);
     let answer = scene.post("/drain", r#"{"seconds": 60}"#);
     assert_eq!(answer.status(), 202);
     let address = scene.dispatcher.addresses()[0];
@@ -349,14 +355,8 @@ fn a_drain_ends_the_dispatcher_and_can_be_watched() {
 
 #[test]
 fn a_drain_has_a_deadline() {
-    let server = Server::run(|connection| {
-        connection.request()?;
-        connection.wait_for_end()
-    });
-    let mut scene = Scene::new(&[server.endpoint(), server.endpoint()]);
-    let mut busy = Client::of(&scene.dispatcher);
-    busy.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    wait_for("the server has the request", || server.requests().len() == 1);
+    let server = Server::silent();
+    let (mut scene, mut busy) = busy_with(&server);
     assert_eq!(scene.post("/drain", r#"{"seconds": 0}"#).status(), 202);
     assert_eq!(block_on(scene.dispatcher.stopped()), 1);
     assert!(busy.response().is_err());
@@ -364,14 +364,8 @@ fn a_drain_has_a_deadline() {
 
 #[test]
 fn a_drain_can_be_made_shorter() {
-    let server = Server::run(|connection| {
-        connection.request()?;
-        connection.wait_for_end()
-    });
-    let mut scene = Scene::new(&[server.endpoint(), server.endpoint()]);
-    let mut busy = Client::of(&scene.dispatcher);
-    busy.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    wait_for("the server has the request", || server.requests().len() == 1);
+    let server = Server::silent();
+    let (mut scene, _busy) = busy_with(&server);
     for seconds in [3600, 0] {
         assert_eq!(scene.post("/drain", &format!(r#"{{"seconds": {seconds}}}"#)).status(), 202);
     }
@@ -380,10 +374,7 @@ fn a_drain_can_be_made_shorter() {
 
 #[test]
 fn time_outs_and_limits_follow_a_reload() {
-    let silent = Server::run(|connection| {
-        connection.request()?;
-        connection.wait_for_end()
-    });
+    let silent = Server::silent();
     let scene = Scene::new(&[silent.endpoint(), silent.endpoint()]);
     scene.write(|config| {
         config.timeouts.response = Duration::from_millis(50);

@@ -113,6 +113,14 @@ impl Server {
         Self::well(move |_| name.to_owned())
     }
 
+    /// A server that takes a request's head on each connection, and says nothing.
+    pub fn silent() -> Self {
+        Self::run(|connection| {
+            connection.head()?;
+            connection.wait_for_end()
+        })
+    }
+
     pub fn connections(&self) -> usize {
         self.connections.load(SeqCst)
     }
