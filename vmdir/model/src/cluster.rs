@@ -116,6 +116,9 @@ pub struct Applied {
 }
 
 /// A VM as the directory keeps it.
+///
+/// In memory its fields lie in this order, so that what a policy reads of it shares cache lines.
+#[repr(C)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vm {
     /// Which.
