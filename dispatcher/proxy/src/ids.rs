@@ -54,13 +54,13 @@ fn is_id(text: &[u8]) -> bool {
 }
 
 /// The last `N` hexadecimal digits of a number.
-pub(crate) fn hex<const N: usize>(mut number: u128) -> [u8; N] {
-    let mut digits = [0; N];
-    for digit in digits.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(number & 15) as usize];
-        number >>= 4;
-    }
-    digits
+pub(crate) fn hex<const N: usize>(number: u128) -> [u8; N] {
+    let bytes = number.to_be_bytes();
+    std::array::from_fn(|i| {
+        let place = 2 * bytes.len() - N + i;
+        let byte = bytes[place / 2];
+        b"0123456789abcdef"[usize::from(if place.is_multiple_of(2) { byte >> 4 } else { byte & 15 })]
+    })
 }
 
 #[cfg(test)]

@@ -111,6 +111,10 @@ impl Name {
         }
     }
 
+    fn bit(self) -> u64 {
+        1 << self as u32
+    }
+
     /// Whether `Connection` can make it concern one connection only.
     fn can_be_listed(self) -> bool {
         matches!(self, Name::Other | Name::Referer | Name::UserAgent)
@@ -151,12 +155,30 @@ pub(crate) struct Fields {
     list: Vec<Field>,
     /// Where the lines of the fields end, before the empty line.
     end: usize,
+    /// A bit for each [`Name`] that is there: most that are asked for are not.
+    names: u64,
+}
+
+/// What the `Connection` fields of a message say (RFC 9112, section 9.6).
+#[derive(Debug, Default)]
+struct Options {
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
+}
+
+impl Options {
+    /// Whether the connection is to stay open after the message (RFC 9112, section 9.3).
+    fn stays_open(&self, version_10: bool) -> bool {
+        !self.close && (!version_10 || self.keep_alive)
+    }
 }
 
 impl Fields {
     /// The fields with that name, in order.
     pub(crate) fn all(&self, name: Name) -> impl Iterator<Item = &[u8]> + Clone {
-        self.list.iter().filter(move |field| field.name == name).map(|field| self.value(field))
+        let list = if self.names & name.bit() == 0 { &[] } else { &self.list[..] };
+        list.iter().filter(move |field| field.name == name).map(|field| self.value(field))
     }
 
     /// The value of the first field with that name.
@@ -215,7 +237,8 @@ impl Fields {
             }
         });
         let list: Vec<_> = list.collect();
-        Fields { bytes: bytes.to_vec(), list, end: bytes.len() - 2 }
+        let names = list.iter().fold(0, |names, field| names | field.name.bit());
+        Fields { bytes: bytes.to_vec(), list, end: bytes.len() - 2, names }
     }
 
     /// The members of all lists under that name.
@@ -228,23 +251,34 @@ impl Fields {
         self.members(name).any(|listed| listed.eq_ignore_ascii_case(member.as_bytes()))
     }
 
-    /// Marks what `Connection` lists. What frames or routes a message, or is handled by its own rules, cannot be listed
-    /// away.
-    fn mark_listed(&mut self) {
-        let listed: Vec<Vec<u8>> = self
-            .members(Name::Connection)
-            .filter(|member| Name::of(member).can_be_listed())
-            .filter(|m| !m.eq_ignore_ascii_case(b"close"))
-            .map(<[u8]>::to_vec)
-            .collect();
-        if listed.is_empty() {
-            return;
+    /// Reads what `Connection` says, and marks the fields that it lists. What frames or routes a message, or is handled
+    /// by its own rules, cannot be listed away.
+    fn read_options(&mut self) -> Options {
+        let mut options = Options::default();
+        let mut listed = Vec::new();
+        for option in self.members(Name::Connection) {
+            let is = |known: &str| option.eq_ignore_ascii_case(known.as_bytes());
+            match () {
+                () if is("close") => options.close = true,
+                () if is("keep-alive") => options.keep_alive = true,
+                () if is("upgrade") => options.upgrade = true,
+                () if Name::of(option).can_be_listed() => listed.push(option.to_vec()),
+                () => {}
+            }
         }
-        let Fields { bytes, list, .. } = self;
+        if !listed.is_empty() {
+            self.mark(&listed);
+        }
+        options
+    }
+
+    fn mark(&mut self, listed: &[Vec<u8>]) {
+        let Fields { bytes, list, names, .. } = self;
         for field in list.iter_mut().filter(|field| field.name.can_be_listed()) {
             let name = &bytes[field.line as usize..field.colon as usize];
             if listed.iter().any(|listed| listed.eq_ignore_ascii_case(name)) {
                 field.name = Name::Listed;
+                *names |= Name::Listed.bit();
             }
         }
     }
@@ -260,15 +294,6 @@ impl Fields {
             .map_err(|_| Bad::Malformed)?;
         }
         Ok(told)
-    }
-
-    /// Whether the connection is to stay open after the message.
-    fn keeps_alive(&self, version_10: bool) -> bool {
-        if self.lists(Name::Connection, "close") {
-            false
-        } else {
-            !version_10 || self.lists(Name::Connection, "keep-alive")
-        }
     }
 }
 
@@ -376,16 +401,16 @@ impl RequestHead {
         let (authority, target) = split_target(bytes, start..start + target.len(), &method)?;
         let version_10 = version == 0;
         let mut fields = Fields::read(bytes, request.headers);
-        fields.mark_listed();
+        let options = fields.read_options();
         check_host(&fields, version_10)?;
         let length = request_length(fields.told()?, version_10, rules)?;
-        let upgrades = !version_10 && asks_for_upgrade(&fields);
+        let upgrades = !version_10 && options.upgrade && asks_for_upgrade(&fields);
         let path_end = bytes[target.clone()].iter().position(|&b| b == b'?').map_or(target.end, |at| target.start + at);
         Ok(RequestHead {
             expects_continue: expects_continue(&fields, version_10),
             takes_trailers: fields.lists(Name::Te, "trailers"),
             // Whoever sends both a length and a coding may be trying something: nothing more is taken from there.
-            keep_alive: fields.keeps_alive(version_10)
+            keep_alive: options.stays_open(version_10)
                 && !(length == Length::Chunked && fields.get(Name::ContentLength).is_some()),
             method,
             fields,
@@ -472,11 +497,10 @@ fn check_host(fields: &Fields, version_10: bool) -> Result<(), Bad> {
     }
 }
 
-/// Whether another protocol is asked for, in both fields that it takes. A tunnel of HTTP/2 would carry requests past
-/// every rule of the dispatcher, so that is not passed on.
+/// Whether `Upgrade` names other protocols. A tunnel of HTTP/2 would carry requests past every rule of the dispatcher, so
+/// that is not passed on.
 fn asks_for_upgrade(fields: &Fields) -> bool {
     fields.get(Name::Upgrade).is_some()
-        && fields.lists(Name::Connection, "upgrade")
         && !fields.members(Name::Upgrade).any(|protocol| protocol.to_ascii_lowercase().starts_with(b"h2"))
 }
 
@@ -531,10 +555,10 @@ impl ResponseHead {
         // "HTTP/1.1 200" and a blank.
         let reason = line_end.min(13)..line_end;
         let mut fields = Fields::read(bytes, response.headers);
-        fields.mark_listed();
+        let options = fields.read_options();
         let told = fields.told()?;
         let length = response_length(told, status, version == 0, to_head, rules)?;
-        let keep_alive = fields.keeps_alive(version == 0)
+        let keep_alive = options.stays_open(version == 0)
             && length != Length::UntilClose
             && !(told.coding.is_some() && told.length.is_some());
         Ok(ResponseHead { status, fields, reason, length, keep_alive })

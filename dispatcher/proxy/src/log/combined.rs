@@ -27,11 +27,14 @@ pub(super) fn append(record: &Record<'_>, stamp: &Stamp, out: &mut Vec<u8>) {
     }
     out.push(b' ');
     append_number(record.sent, out);
-    out.extend_from_slice(b" \"");
-    escape::hex(record.referer.unwrap_or(b"-"), out);
-    out.extend_from_slice(b"\" \"");
-    escape::hex(record.user_agent.unwrap_or(b"-"), out);
-    out.push(b'"');
+    for text in [record.referer, record.user_agent] {
+        out.extend_from_slice(b" \"");
+        match text {
+            Some(text) => escape::hex(text, out),
+            None => out.push(b'-'),
+        }
+        out.push(b'"');
+    }
     fields::write(record, &mut Combined(out));
     out.push(b'\n');
 }
