@@ -43,7 +43,8 @@ fn assert_bad_response(sent: &'static [u8]) {
     assert_eq!(server.connections(), 2, "{shown:?}");
 }
 
-/// What a server gets of what a client sends, and the client of what the server sends, byte for byte.
+/// What a server gets of what a client sends, and the client of what the server sends, byte for byte. The request asks for
+/// the end of the connection, which is waited for.
 fn through(request: &str, response: &'static str) -> (String, String) {
     let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let log = heard.clone();
@@ -209,7 +210,7 @@ fn without_id(response: &str) -> String {
 #[test]
 fn rfc9112_7_1_2_trailers_are_passed_on_both_ways() {
     let (heard, got) = through(
-        "POST / HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n\
+        "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n\
          3;ext=1\r\nabc\r\n0\r\nX-Sum: 1\r\nContent-Length: 9\r\nX-End: END\r\n\r\n",
         "HTTP/1.1 200 OK\r\nDate: now\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
          2\r\nok\r\n0\r\nX-Sum: 2\r\nTransfer-Encoding: x\r\n\r\n",
@@ -219,15 +220,20 @@ fn rfc9112_7_1_2_trailers_are_passed_on_both_ways() {
     assert_eq!(body, "3\r\nabc\r\n0\r\nX-Sum: 1\r\nX-End: END");
     let got = without_id(&got);
     let (head, body) = got.split_once("\r\n\r\n").unwrap();
-    assert_eq!(head, "HTTP/1.1 200 OK\r\nDate: now\r\ntransfer-encoding: chunked");
+    assert_eq!(head, "HTTP/1.1 200 OK\r\nDate: now\r\ntransfer-encoding: chunked\r\nconnection: close");
     assert_eq!(body, "2\r\nok\r\n0\r\nX-Sum: 2\r\n\r\n");
 }
 
 #[test]
 fn rfc9112_9_6_a_body_until_the_end_of_the_connection_becomes_chunks() {
-    let (_, got) = through("GET / HTTP/1.1\r\nHost: x\r\nX: END\r\n\r\n", "HTTP/1.1 200 OK\r\nDate: now\r\n\r\nwhole");
+    let (_, got) = through(
+        "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: END\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nDate: now\r\n\r\nwhole",
+    );
     let got = without_id(&got);
-    assert_eq!(got, "HTTP/1.1 200 OK\r\nDate: now\r\ntransfer-encoding: chunked\r\n\r\n5\r\nwhole\r\n0\r\n\r\n");
+    let (head, body) = got.split_once("\r\n\r\n").unwrap();
+    assert_eq!(head, "HTTP/1.1 200 OK\r\nDate: now\r\ntransfer-encoding: chunked\r\nconnection: close");
+    assert_eq!(body, "5\r\nwhole\r\n0\r\n\r\n");
 }
 
 #[test]
