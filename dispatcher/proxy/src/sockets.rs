@@ -1,7 +1,7 @@
 //! Listening sockets: made here, or inherited.
 
 use crate::error::StartError;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
@@ -38,6 +38,8 @@ impl Inherited {
         let mut groups: Vec<Group> = Vec::new();
         for socket in sockets {
             socket.set_nonblocking(true).map_err(StartError::System)?;
+            // Those that wait in its queue may be without.
+            SockRef::from(&socket).set_tcp_nodelay(true).map_err(StartError::System)?;
             let address = local_address(&socket)?;
             match groups.iter_mut().find(|group| group.address == address) {
                 Some(group) => group.sockets.push(socket),
@@ -112,6 +114,8 @@ fn bind(address: SocketAddr, sharing: Sharing) -> Result<TcpListener, StartError
             socket.set_reuse_port(true)?;
         }
         socket.set_nonblocking(true)?;
+        // Connections inherit it, which costs less than to ask for it for each.
+        socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
@@ -126,6 +130,7 @@ pub(crate) fn local_address(listener: &TcpListener) -> Result<SocketAddr, StartE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpStream;
 
     fn sockets(number: usize) -> (SocketAddr, Vec<TcpListener>) {
         let bound = bind_all("127.0.0.1:0".parse().unwrap(), number).unwrap();
@@ -142,6 +147,19 @@ mod tests {
             assert_eq!(lengths, each, "{number} sockets for {threads} threads");
             let mut all = bound.threads.iter().flatten();
             assert!(all.all(|socket| socket.local_addr().unwrap() == address));
+        }
+    }
+
+    #[test]
+    fn connections_inherit_that_nothing_waits_for_acknowledgements() {
+        let (address, made) = sockets(1);
+        let given = TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = given.local_addr().unwrap();
+        let inherited = Inherited::new(vec![given]).unwrap().listen_alone(other).unwrap();
+        for (address, listener) in [(address, &made[0]), (other, &inherited)] {
+            let _client = TcpStream::connect(address).unwrap();
+            listener.set_nonblocking(false).unwrap();
+            assert!(listener.accept().unwrap().0.nodelay().unwrap());
         }
     }
 

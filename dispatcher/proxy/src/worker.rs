@@ -27,7 +27,6 @@ use crate::server::Server;
 use crate::tls::{Acceptor, Connector};
 use crate::trace::Sampling;
 use std::cell::{Cell, RefCell, RefMut};
-use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -316,9 +315,16 @@ impl Worker {
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener, acceptor: Option<Arc<Acceptor>>) {
+        // Connections to a listener at one address are to that address.
+        let address = listener.local_addr().ok().filter(|address| !address.ip().is_unspecified());
         loop {
             match listener.accept().await {
-                Ok((stream, source)) => self.receive(stream, source, acceptor.clone()).await,
+                Ok((stream, source)) => {
+                    // Fails only where the client has gone already.
+                    if let Ok(destination) = address.map_or_else(|| stream.local_addr(), Ok) {
+                        self.receive(stream, Ends { source, destination }, acceptor.clone()).await;
+                    }
+                }
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections; going on in {ACCEPT_PAUSE:?}");
@@ -330,16 +336,12 @@ impl Worker {
 
     /// Finds out who is at the other end of a connection, and serves it, as soon as there is a place for it; until then
     /// no more are accepted.
-    async fn receive(self: &Rc<Self>, mut stream: TcpStream, source: SocketAddr, acceptor: Option<Arc<Acceptor>>) {
+    async fn receive(self: &Rc<Self>, mut stream: TcpStream, own: Ends, acceptor: Option<Arc<Acceptor>>) {
         let places = &self.shared.admission.places;
         if places.is_full() {
             self.tally.delayed.add(1);
         }
         let place = places.take().await;
-        // Fails only where the client has gone already.
-        let _ = stream.set_nodelay(true);
-        let Ok(destination) = stream.local_addr() else { return };
-        let own = Ends { source, destination };
         let (worker, peers) = (self.clone(), self.peers());
         if !peers.demand_header {
             return self.admit(stream, Peer::new(own, &peers.trusted), acceptor, place);
@@ -349,7 +351,7 @@ impl Worker {
             match peer::announced(&mut stream, own, trust, worker.timeouts().header).await {
                 Ok(ends) => worker.admit(stream, Peer::new(ends, trust), acceptor, place),
                 Err(error) => {
-                    tracing::debug!(peer = %source, "a connection is closed: {error}");
+                    tracing::debug!(peer = %own.source, "a connection is closed: {error}");
                     worker.tally.headless[error.kind()].add(1);
                 }
             }
