@@ -4,11 +4,11 @@ use super::{Cell, RATE, TEN_PER_CENT_WORSE, Values, closed_loop, contenders, hum
 use crate::bench::{
     compare::{Better, Measure},
     contender::Contender,
-    open_loop::{self, Plan},
+    open_loop::{self, Plan, Seen},
     stage::Stage,
     tools::wrk::Connections,
 };
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use std::time::Duration;
 
 /// A part of the slowest proxy's peak, and the names of what is measured there.
@@ -18,6 +18,7 @@ struct Level {
     p50: &'static str,
     p99: &'static str,
     lag: &'static str,
+    tries: &'static str,
     /// The promise on the p99.
     limit: f64,
 }
@@ -29,6 +30,7 @@ const LEVELS: [Level; 2] = [
         p50: "p50 ms at 50 %",
         p99: "p99 ms at 50 %",
         lag: "lag p99 ms at 50 %",
+        tries: "tries at 50 %",
         limit: 1.0,
     },
     Level {
@@ -37,12 +39,17 @@ const LEVELS: [Level; 2] = [
         p50: "p50 ms at 80 %",
         p99: "p99 ms at 80 %",
         lag: "lag p99 ms at 80 %",
+        tries: "tries at 80 %",
         limit: TEN_PER_CENT_WORSE,
     },
 ];
 
 /// Where the load generator itself is later than this, at the 99th percentile, the run says more of it than of a proxy.
 const LAG_LIMIT: Duration = Duration::from_millis(5);
+
+/// So often a run is made at most to have one in which the load generator was in time. What made it late was the machine,
+/// whichever proxy was under load: the other core's neighbours take their time from it.
+const TRIES: usize = 5;
 
 /// An open loop, which sends requests one by one, cannot always reach the rate of a closed loop, which sends them in
 /// batches. Where it does not reach this many tenths of it, something is wrong.
@@ -73,6 +80,24 @@ impl<'a> Latency<'a> {
         }
         bail!("an open loop cannot carry even 0.{LEAST_TENTHS} of the {closed:.0} requests a second of the closed loop")
     }
+}
+
+/// What an open loop saw that was in time itself, how late it was at the 99th percentile, and how often it was tried.
+fn in_time(plan: &Plan) -> anyhow::Result<(Seen, Duration, usize)> {
+    let mut lags = Vec::new();
+    while lags.len() < TRIES {
+        let seen = open_loop::run(plan)?;
+        let lag = seen.lag.quantile(0.99).unwrap_or_default();
+        lags.push(lag);
+        if lag <= LAG_LIMIT {
+            return Ok((seen, lag, lags.len()));
+        }
+    }
+    bail!(
+        "no measurement at {:.0} requests a second: the load generator was late by {lags:?} at the 99th percentile in \
+         {TRIES} runs",
+        plan.rate
+    )
 }
 
 impl Cell for Latency<'_> {
@@ -111,19 +136,14 @@ impl Cell for Latency<'_> {
             let rate = peak * level.part;
             // In a round, requests are due at the same times for all.
             let plan = Plan { target, size: self.size, rate, length: self.stage.length, seed: round };
-            let seen = open_loop::run(&plan)?;
+            let (seen, lag, tries) = in_time(&plan)?;
             let times = seen.response.times().context("no request was measured")?;
-            let lag = seen.lag.quantile(0.99).unwrap_or_default();
-            ensure!(
-                lag <= LAG_LIMIT,
-                "no measurement at {rate:.0} requests a second: the load generator was {lag:?} late at the 99th percentile"
-            );
-            let lag_ms = lag.as_secs_f64() * 1e3;
             values.extend([
                 (level.rate, rate),
                 (level.p50, times.p50_ms),
                 (level.p99, times.p99_ms),
-                (level.lag, lag_ms),
+                (level.lag, lag.as_secs_f64() * 1e3),
+                (level.tries, tries as f64),
             ]);
         }
         Ok(values)
