@@ -32,13 +32,8 @@ impl Account {
     }
 
     /// An unused connection to the server that may carry the request, if there is one.
-    pub(crate) fn take(&self) -> Option<Box<Link>> {
-        if self.is_private() { self.client.take_own(&self.pool) } else { self.pool.take() }
-    }
-
-    /// Whether the server is told whose connection it is: then nobody else's request may go there.
-    fn is_private(&self) -> bool {
-        self.pool.server.send_proxy.is_some()
+    pub(crate) fn take(&self) -> Option<Link> {
+        if self.pool.is_private() { self.client.take_own(&self.pool) } else { self.pool.take() }
     }
 
     /// The head of the response is here.
@@ -71,11 +66,11 @@ impl Account {
     }
 
     /// The server has done all it had to do; its connection is free for the next request.
-    pub(crate) fn release(&mut self, link: Box<Link>) {
+    pub(crate) fn release(&mut self, link: Link) {
         self.leave();
         let worker = self.client.worker();
         let now = worker.clock().now();
-        if self.is_private() {
+        if self.pool.is_private() {
             self.client.put_own(&self.pool, link, now);
         } else {
             self.pool.put(link, now, worker.limits().idle_per_server);

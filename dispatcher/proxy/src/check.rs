@@ -1,6 +1,6 @@
 //! Attending to one server: finding its address, then checking its health again and again.
 
-use crate::config::ActiveCheck;
+use crate::config::{ActiveCheck, Protocol};
 use crate::control::News;
 use crate::dispatcher::Shared;
 use crate::io::Io;
@@ -8,12 +8,11 @@ use crate::link::{self, ConnectError};
 use crate::server::Server;
 use crate::tls::Connector;
 use bytes::Bytes;
-use http::{Request, StatusCode, header::HOST};
+use http::{Request, StatusCode, Uri, header::HOST};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::lookup_host;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
@@ -82,7 +81,9 @@ enum CheckError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("no HTTP response: {0}")]
-    Http(#[from] hyper::Error),
+    Http1(#[from] hyper::Error),
+    #[error("no HTTP/2 response: {0}")]
+    Http2(#[from] h2::Error),
     #[error("the check's path makes no request: {0}")]
     Request(#[from] http::Error),
     #[error("status {0}")]
@@ -90,26 +91,37 @@ enum CheckError {
 }
 
 async fn check(server: &Server, connector: &Connector, rules: &ActiveCheck) -> Result<(), CheckError> {
-    let io = link::open(server, None, connector).await?;
+    let (io, protocol) = link::open(server, None, connector).await?;
     let Some(path) = &rules.path else { return Ok(()) };
-    let request = Request::get(path).header(HOST, server.endpoint.authority()).body(Empty::new())?;
-    let status = match io {
-        Io::Plain(stream) => ask(stream, request).await?,
-        Io::Tls(stream) => ask(stream, request).await?,
+    let authority = server.endpoint.authority();
+    let status = match protocol {
+        Protocol::Http1 => ask_http1(io, Request::get(path).header(HOST, authority).body(Empty::new())?).await?,
+        Protocol::Http2 => {
+            let uri = Uri::builder().scheme(io.scheme()).authority(authority).path_and_query(path.as_str()).build()?;
+            ask_http2(io, Request::get(uri).body(())?).await?
+        }
     };
     if status.is_success() || status.is_redirection() { Ok(()) } else { Err(CheckError::Status(status)) }
 }
 
 /// The status of the response.
-async fn ask(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    request: Request<Empty<Bytes>>,
-) -> Result<StatusCode, hyper::Error> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+async fn ask_http1(io: Io, request: Request<Empty<Bytes>>) -> Result<StatusCode, hyper::Error> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await?;
     let mut response = pin!(sender.send_request(request));
     let response = tokio::select! {
         response = &mut response => response,
         // The response may have come just before, and is told of the end if not.
+        _ = connection => response.await,
+    };
+    Ok(response?.status())
+}
+
+/// The same by HTTP/2.
+async fn ask_http2(io: Io, request: Request<()>) -> Result<StatusCode, h2::Error> {
+    let (sender, connection) = h2::client::handshake(io).await?;
+    let (mut response, _) = sender.ready().await?.send_request(request, true)?;
+    let response = tokio::select! {
+        response = &mut response => response,
         _ = connection => response.await,
     };
     Ok(response?.status())

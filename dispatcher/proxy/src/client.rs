@@ -68,7 +68,7 @@ pub(crate) struct Allowed<'a> {
 struct Who {
     peer: Peer,
     /// Unused connections to servers that were told whose they are, each with its server's pool.
-    own: RefCell<Vec<(Rc<Pool>, Box<Link>)>>,
+    own: RefCell<Vec<(Rc<Pool>, Link)>>,
     /// The version of TLS that is spoken.
     tls: Cell<Option<TlsVersion>>,
 }
@@ -134,7 +134,7 @@ impl Client {
     }
 
     /// The client's own unused connection to the server of `pool`, if one can take a request.
-    pub(crate) fn take_own(&self, pool: &Rc<Pool>) -> Option<Box<Link>> {
+    pub(crate) fn take_own(&self, pool: &Rc<Pool>) -> Option<Link> {
         let (now, idle) = (self.worker.clock().now(), self.worker.timeouts().server_idle);
         let mut own = self.who.own.borrow_mut();
         own.retain_mut(|(_, link)| link.is_fresh(now, idle));
@@ -143,8 +143,8 @@ impl Client {
     }
 
     /// Puts a connection of the client's own aside.
-    pub(crate) fn put_own(&self, pool: &Rc<Pool>, mut link: Box<Link>, now: Tick) {
-        link.unused_since = Some(now);
+    pub(crate) fn put_own(&self, pool: &Rc<Pool>, mut link: Link, now: Tick) {
+        link.rest(now);
         self.who.own.borrow_mut().push((pool.clone(), link));
     }
 

@@ -25,6 +25,8 @@ pub struct Config {
     pub settings: Settings,
     /// Which servers there are.
     pub source: Source,
+    /// How the servers of a directory are spoken to. Default: by HTTP/1.1, without a PROXY header.
+    pub manner: Manner,
     /// How servers whose address begins with `https://` are reached. `None` (the default): there is none.
     pub server_tls: Option<BackTls>,
     /// When a server counts as healthy.
@@ -58,6 +60,7 @@ impl Config {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             settings: Settings::default(),
             source,
+            manner: Manner::default(),
             server_tls: None,
             health: Health::default(),
             peers: Peers::default(),
@@ -101,6 +104,28 @@ pub struct AccessLog {
     pub format: Format,
 }
 
+/// How a server is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// What is spoken on its connections. Default: HTTP/1.1.
+    pub protocol: Protocol,
+    /// The version of the PROXY header that its connections begin with; `None` (the default): they do not. With one,
+    /// each client's connection has connections of its own to the server.
+    pub send_proxy: Option<ProxyVersion>,
+}
+
+/// What is spoken on a connection to a server, by its name in ALPN (RFC 7301).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    #[serde(rename = "http/1.1")]
+    Http1,
+    /// HTTP/2: by prior knowledge, or under TLS if the server agrees; if it does not, HTTP/1.1.
+    #[serde(rename = "h2")]
+    Http2,
+}
+
 /// One server of a fixed list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaticServer {
@@ -111,9 +136,8 @@ pub struct StaticServer {
     pub address: String,
     /// Its share under weighted algorithms; at least 1.
     pub weight: u32,
-    /// The version of the PROXY header that its connections begin with; `None`: they do not. With one, each client's
-    /// connection has connections of its own to the server.
-    pub send_proxy: Option<ProxyVersion>,
+    /// How it is spoken to.
+    pub manner: Manner,
 }
 
 /// Where the list of servers comes from.

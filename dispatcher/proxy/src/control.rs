@@ -227,6 +227,7 @@ impl Control {
                 let servers = self.members.iter().map(|member| member.routed(member.state(), Warmth::FULL)).collect();
                 let cluster = Cluster { revision: self.revision, servers };
                 members::table(&cluster, &new.settings).map_err(StartError::Routing)?;
+                self.adopt(self.members.iter().map(|member| member.spec.spoken_to(new.manner)).collect());
             }
         }
         if new.health.active != self.config.health.active {
@@ -288,7 +289,7 @@ pub(crate) async fn run(
         let next = control.next_change();
         let changed = tokio::select! {
             (snapshot, customer) = heard(&mut directory, &shared) => {
-                let specs = members::listed(&snapshot, &customer);
+                let specs = members::listed(&snapshot, &customer, control.config.manner);
                 if !control.has(&specs) {
                     control.revision = snapshot.revision();
                     control.adopt(specs);
@@ -316,7 +317,7 @@ pub(crate) async fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{PassiveCheck, Source, StaticServer};
+    use crate::config::{Manner, PassiveCheck, Source, StaticServer};
     use std::time::Duration;
 
     fn control(servers: u16) -> Control {
@@ -324,7 +325,7 @@ mod tests {
             name: format!("s{n}").parse().unwrap(),
             address: format!("127.0.0.1:{n}"),
             weight: 1,
-            send_proxy: None,
+            manner: Manner::default(),
         };
         let servers = Source::Static((1..=servers).map(server).collect());
         Control::new(&Config::new("127.0.0.1:0".parse().unwrap(), servers)).unwrap()

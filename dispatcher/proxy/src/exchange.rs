@@ -22,10 +22,10 @@ use crate::body::{BodyError, Broken, Side, Transfer};
 use crate::client::Client;
 use crate::forwarded::Hop;
 use crate::front::Front;
-use crate::http1::rewrite::{self, Onward};
+use crate::http1::rewrite::Onward;
 use crate::http1::{Length, RequestHead, ResponseHead};
 use crate::journal::Journal;
-use crate::link::{Link, NoResponse};
+use crate::link::{Http1, Link, NoResponse, Unsayable};
 use crate::metrics::{Failure, Refusal};
 use crate::resume::{Representation, Rest};
 use crate::turns::Turns;
@@ -159,27 +159,31 @@ enum Awaited {
     Server,
 }
 
+/// The request cannot be put into the server's version of HTTP.
+const UNSAYABLE: Attempt = Attempt::Over(Failure::Client, Refusal::BadRequest);
+
 impl<F: Front> Carried<'_, '_, F> {
-    /// Tries one server: on the connection that was used last and, where that turns out closed, once more on a new one.
+    /// Tries one server: on the connection that was used last and, where that turns out closed, once more on a new one; on
+    /// one that others have made meanwhile first, where the server takes several requests on one.
     /// With `rest` only that of a representation is asked for.
     async fn attempt(
         &mut self,
         account: &mut Account,
         rest: Option<Rest<'_>>,
-    ) -> Result<(ResponseHead, Box<Link>), Attempt> {
+    ) -> Result<(ResponseHead, Link), Attempt> {
         if self.journal.asks(account.pool().clone()) > 1 {
             account.pool().tally.retries.add(1);
         }
         let mut link = account.take();
+        let mut closed = 0;
         loop {
             // Nothing of the body has gone to a server that was tried before.
             self.upload = Transfer::default();
             self.client.awaits_response();
             let mut carrier = match link.take() {
                 Some(link) => link,
-                None => connect(self.client, account, self.journal).await.map_err(Attempt::Elsewhere)?,
+                None => connect(self.client, account, self.journal, closed > 1).await.map_err(Attempt::Elsewhere)?,
             };
-            let chunked = self.head.length == Length::Chunked;
             let peer = self.client.peer();
             let peers = self.client.worker().peers();
             let onward = Onward {
@@ -194,26 +198,34 @@ impl<F: Front> Carried<'_, '_, F> {
                 marks: self.journal.marks(),
                 rest,
             };
-            rewrite::request(self.head, &onward, carrier.conn.stage(chunked));
+            carrier.ask(self.head, &onward).map_err(|Unsayable| UNSAYABLE)?;
             self.client.awaits_response();
             let error = match self.answer(&mut carrier).await {
                 Ok(response) => return Ok((response, carrier)),
                 Err(error) => error,
             };
-            match error {
-                NoAnswer::Server(NoResponse::Closed) if self.may_repeat() => {
-                    if !carrier.is_reused() {
-                        return Err(Attempt::Elsewhere(Failure::Closed));
-                    }
-                }
-                error => return Err(give_up(&error)),
+            if let NoAnswer::Overdue(Awaited::Server) = error {
+                carrier.distrust();
             }
+            if !self.may_repeat(&error) {
+                return Err(give_up(&error));
+            }
+            if !carrier.is_reused() {
+                return Err(Attempt::Elsewhere(Failure::Closed));
+            }
+            closed += 1;
         }
     }
 
-    /// Whether a server that has perhaps seen the request may see it again, or another in its place.
-    fn may_repeat(&self) -> bool {
-        self.upload.bytes == 0 && self.head.method.is_idempotent()
+    /// Whether the server may see the request again, or another in its place.
+    fn may_repeat(&self, error: &NoAnswer) -> bool {
+        let repeatable = match error {
+            NoAnswer::Server(NoResponse::Refused) => true,
+            // It has perhaps acted on it.
+            NoAnswer::Server(NoResponse::Closed) => self.head.method.is_idempotent(),
+            _ => false,
+        };
+        repeatable && self.upload.bytes == 0
     }
 
     /// Sends the request and waits for the final response's head.
@@ -265,7 +277,7 @@ impl<F: Front> Carried<'_, '_, F> {
             return Poll::Ready(Ok(()));
         }
         let client = self.client;
-        let polled = self.upload.poll(cx, self.front, &mut link.conn, || client.moved());
+        let polled = self.upload.poll(cx, self.front, link, || client.moved());
         client.upload.report(self.upload.bytes, self.upload.waits_for() == Some(Side::Source));
         let result = ready!(polled);
         self.upload_over = true;
@@ -281,18 +293,15 @@ impl<F: Front> Carried<'_, '_, F> {
     }
 
     /// Hands the response on to the client. Where it breaks off, `others` may have the rest.
-    async fn deliver(
-        mut self,
-        response: ResponseHead,
-        mut link: Box<Link>,
-        mut account: Account,
-        mut others: Turns<'_>,
-    ) -> End {
+    async fn deliver(mut self, response: ResponseHead, link: Link, mut account: Account, mut others: Turns<'_>) -> End {
         account.responded(response.status);
         account.pool().tally.first_byte.record(self.journal.responds(response.status));
-        if response.status == StatusCode::SWITCHING_PROTOCOLS {
-            return self.tunnel(response, link, account).await;
-        }
+        let mut link = match link {
+            Link::Http1(link) if response.status == StatusCode::SWITCHING_PROTOCOLS => {
+                return self.tunnel(response, link, account).await;
+            }
+            link => link,
+        };
         // Who refuses a request before it has ended does not read the rest.
         let refused = response.status.is_client_error() || response.status.is_server_error();
         self.front.respond(&response, refused && !self.front.has_whole_request(), &self.journal.own());
@@ -306,6 +315,9 @@ impl<F: Front> Carried<'_, '_, F> {
                 account.release(link);
                 return self.finish(account).await;
             };
+            if self.client.is_overdue() && fault == Failure::Broken {
+                link.distrust();
+            }
             account.failed(fault);
             self.journal.breaks(fault);
             if fault != Failure::Broken {
@@ -341,7 +353,7 @@ impl<F: Front> Carried<'_, '_, F> {
     }
 
     /// Finds the rest of a representation at another server.
-    async fn resume(&mut self, rest: Rest<'_>, others: &mut Turns<'_>) -> Option<(Box<Link>, Account)> {
+    async fn resume(&mut self, rest: Rest<'_>, others: &mut Turns<'_>) -> Option<(Link, Account)> {
         for mut account in others {
             match self.attempt(&mut account, Some(rest)).await {
                 Ok((response, link)) if rest.is_in(&response) => {
@@ -373,7 +385,7 @@ impl<F: Front> Carried<'_, '_, F> {
             return Poll::Ready(Err(Failure::Client));
         }
         let client = self.client;
-        let polled = download.poll_taken(cx, &mut link.conn, self.front, || client.moved());
+        let polled = download.poll_taken(cx, link, self.front, || client.moved());
         client.download.report(download.bytes, download.waits_for() == Some(Side::Sink));
         match polled {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
@@ -387,7 +399,7 @@ impl<F: Front> Carried<'_, '_, F> {
     }
 
     /// Carries bytes of another protocol both ways until both sides have ended.
-    async fn tunnel(self, response: ResponseHead, mut link: Box<Link>, mut account: Account) -> End {
+    async fn tunnel(self, response: ResponseHead, mut link: Box<Http1>, mut account: Account) -> End {
         let Carried { client, front, journal, .. } = self;
         front.switch(&response);
         link.conn.expect(Length::UntilClose);
@@ -431,16 +443,11 @@ impl<F: Front> Carried<'_, '_, F> {
     }
 }
 
-async fn connect(client: &Client, account: &Account, journal: &mut Journal<'_>) -> Result<Box<Link>, Failure> {
-    let (worker, pool) = (client.worker(), account.pool());
-    let (ends, wait) = (&client.peer().ends, worker.timeouts().connect);
-    let began = Instant::now();
-    match Link::connect(&pool.server, ends, worker.connector(), wait, worker.wire()).await {
+async fn connect(client: &Client, account: &Account, journal: &mut Journal<'_>, new: bool) -> Result<Link, Failure> {
+    let (pool, began) = (account.pool(), Instant::now());
+    match pool.connect(client.worker(), &client.peer().ends, new).await {
         Ok(link) => {
-            pool.tally.connects.add(1);
-            let within = began.elapsed();
-            pool.tally.connect.record(within);
-            journal.connected(within);
+            journal.connected(began.elapsed());
             Ok(link)
         }
         Err(error) => {
@@ -452,7 +459,7 @@ async fn connect(client: &Client, account: &Account, journal: &mut Journal<'_>) 
 
 fn give_up(error: &NoAnswer) -> Attempt {
     let (failure, refusal) = match error {
-        NoAnswer::Server(NoResponse::Closed) => (Failure::Closed, Refusal::BadGateway),
+        NoAnswer::Server(NoResponse::Closed | NoResponse::Refused) => (Failure::Closed, Refusal::BadGateway),
         NoAnswer::Server(NoResponse::Garbage) => (Failure::Garbage, Refusal::BadGateway),
         NoAnswer::Body | NoAnswer::Gone => (Failure::Client, Refusal::BadRequest),
         NoAnswer::BodyTooLong => (Failure::Client, Refusal::BodyTooLong),

@@ -7,13 +7,13 @@
 //! follows a directory, checks their health, and explains itself at an admin address.
 //!
 //! ```
-//! use vibra_proxy::{Config, Dispatcher, Source, StaticServer};
+//! use vibra_proxy::{Config, Dispatcher, Manner, Source, StaticServer};
 //!
 //! let server = |n: u16| StaticServer {
 //!     name: format!("web-{n}").parse().unwrap(),
 //!     address: format!("127.0.0.1:{}", 8000 + n),
 //!     weight: 1,
-//!     send_proxy: None,
+//!     manner: Manner::default(),
 //! };
 //! let servers = Source::Static(vec![server(1), server(2)]);
 //! let config = Config { threads: 1, ..Config::new("127.0.0.1:0".parse().unwrap(), servers) };
@@ -87,7 +87,9 @@ mod via;
 mod warmup;
 mod worker;
 
-pub use config::{AccessLog, ActiveCheck, Config, Health, PassiveCheck, Source, StaticServer, Tracing};
+pub use config::{
+    AccessLog, ActiveCheck, Config, Health, Manner, PassiveCheck, Protocol, Source, StaticServer, Tracing,
+};
 pub use dispatcher::{Dispatcher, Given, Handle, Pulse};
 pub use error::StartError;
 pub use forwarded::Forwarding;

@@ -1,11 +1,10 @@
 //! The servers of the cluster as the control thread knows them.
 
 use crate::admission::gate;
-use crate::config::{Config, Source};
+use crate::config::{Config, Manner, Source};
 use crate::endpoint::Endpoint;
 use crate::error::StartError;
 use crate::health::Monitor;
-use crate::proxy_protocol::ProxyVersion;
 use crate::server::Server;
 use crate::tls::TlsError;
 use crate::warmup::{Others, Warmup};
@@ -22,7 +21,7 @@ use vibra_routing::{Cluster, Settings, Table, Warmth};
 pub(crate) struct Spec {
     pub(crate) name: VmId,
     endpoint: Endpoint,
-    send_proxy: Option<ProxyVersion>,
+    manner: Manner,
     weight: u32,
     state: VmState,
 }
@@ -78,7 +77,7 @@ impl Member {
     /// The same server as its source now describes it, with its counts and connections; a new one where it has moved, or
     /// is spoken to otherwise.
     pub(crate) fn becomes(self, spec: Spec, size: gate::Size) -> Self {
-        let same = self.spec.endpoint == spec.endpoint && self.spec.send_proxy == spec.send_proxy;
+        let same = self.spec.endpoint == spec.endpoint && self.spec.manner == spec.manner;
         if same { Member { spec, ..self } } else { Member::new(spec, self.order, size) }
     }
 
@@ -116,7 +115,7 @@ impl Member {
 impl Spec {
     /// What threads share about it, once its address is known.
     fn server(&self, address: Option<SocketAddr>, size: gate::Size) -> Arc<Server> {
-        Arc::new(Server::new(self.name.clone(), self.endpoint.clone(), address, self.send_proxy, size))
+        Arc::new(Server::new(self.name.clone(), self.endpoint.clone(), address, self.manner, size))
     }
 
     fn routed(&self, state: VmState) -> vibra_routing::Server {
@@ -124,9 +123,14 @@ impl Spec {
     }
 
     /// What a directory says of a VM.
-    fn of(vm: &Vm) -> Self {
+    fn of(vm: &Vm, manner: Manner) -> Self {
         let (name, endpoint) = (vm.id.clone(), Endpoint::new(&vm.address));
-        Spec { name, endpoint, send_proxy: None, weight: vm.weight, state: vm.state }
+        Spec { name, endpoint, manner, weight: vm.weight, state: vm.state }
+    }
+
+    /// The same server, spoken to otherwise.
+    pub(crate) fn spoken_to(&self, manner: Manner) -> Self {
+        Spec { name: self.name.clone(), endpoint: self.endpoint.clone(), manner, ..*self }
     }
 }
 
@@ -154,8 +158,8 @@ pub(crate) fn size(config: &Config) -> gate::Size {
 }
 
 /// The VMs of a customer in cluster order.
-pub(crate) fn listed(snapshot: &Snapshot, customer: &vibra_model::CustomerId) -> Vec<Spec> {
-    snapshot.vms_of(customer).map(Spec::of).collect()
+pub(crate) fn listed(snapshot: &Snapshot, customer: &vibra_model::CustomerId, manner: Manner) -> Vec<Spec> {
+    snapshot.vms_of(customer).map(|vm| Spec::of(vm, manner)).collect()
 }
 
 /// The servers of a configuration's fixed list; `None` where it has none.
@@ -174,8 +178,8 @@ pub(crate) fn fixed(config: &Config) -> Result<Option<Vec<Spec>>, StartError> {
         if endpoint.has_tls() && config.server_tls.is_none() {
             return Err(StartError::Tls(TlsError::NotConfigured));
         }
-        let (send_proxy, weight) = (server.send_proxy, server.weight);
-        specs.push(Spec { name, endpoint, send_proxy, weight, state: VmState::Up });
+        let (manner, weight) = (server.manner, server.weight);
+        specs.push(Spec { name, endpoint, manner, weight, state: VmState::Up });
     }
     let servers = specs.iter().map(|spec| spec.routed(spec.state)).collect();
     Table::build(&Cluster { revision: Revision(0), servers }, &config.settings)?;
@@ -199,7 +203,13 @@ mod tests {
     #[test]
     fn an_order_overrules_the_source_only_to_take_requests_away() {
         let (name, endpoint): (VmId, _) = ("a".parse().unwrap(), Endpoint::new("127.0.0.1:1"));
-        let spec = |state| Spec { name: name.clone(), endpoint: endpoint.clone(), send_proxy: None, weight: 1, state };
+        let spec = |state| Spec {
+            name: name.clone(),
+            endpoint: endpoint.clone(),
+            manner: Manner::default(),
+            weight: 1,
+            state,
+        };
         let size = gate::Size { most: 1, room: 0 };
         let state = |told, order| Member::new(spec(told), order, size).state();
         assert_eq!(state(VmState::Up, None), VmState::Up);

@@ -110,6 +110,7 @@ pub(crate) fn changes(old: &Config, new: &Config) -> Result<Vec<&'static str>, R
         threads,
         settings,
         source,
+        manner,
         health,
         timeouts,
         limits,
@@ -157,6 +158,7 @@ pub(crate) fn changes(old: &Config, new: &Config) -> Result<Vec<&'static str>, R
     }
     Ok(differing(&[
         ("servers", servers),
+        ("manner", *manner != old.manner),
         ("settings", *settings != old.settings),
         ("health.active", health.active != old.health.active),
         ("health.passive", health.passive != old.health.passive),

@@ -1,9 +1,9 @@
 //! What all threads share about one server.
 
 use crate::admission::gate::{self, Gate};
+use crate::config::Manner;
 use crate::endpoint::Endpoint;
 use crate::metrics::Tally;
-use crate::proxy_protocol::ProxyVersion;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,8 +18,7 @@ pub(crate) struct Server {
     pub(crate) endpoint: Endpoint,
     /// Its address; `None` while the name cannot be resolved.
     pub(crate) address: Option<SocketAddr>,
-    /// The version of the PROXY header that it wants its connections to begin with, if any.
-    pub(crate) send_proxy: Option<ProxyVersion>,
+    pub(crate) manner: Manner,
     /// Who has entered and not left: the requests that are not complete.
     pub(crate) gate: Gate,
     /// Failed requests in a row.
@@ -33,14 +32,14 @@ impl Server {
         name: VmId,
         endpoint: Endpoint,
         address: Option<SocketAddr>,
-        send_proxy: Option<ProxyVersion>,
+        manner: Manner,
         size: gate::Size,
     ) -> Self {
         Server {
             name,
             endpoint,
             address,
-            send_proxy,
+            manner,
             gate: Gate::new(size),
             failures: AtomicU32::new(0),
             tallies: Mutex::default(),

@@ -3,14 +3,15 @@
 
 mod kit;
 
-use kit::{Client, Server, config, get, wait_for};
-use std::sync::Arc;
+use kit::http2_server::Http2Server;
+use kit::{Client, Server, block_on, config, get, wait_for};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use vibra_client::{ClientError, FakeDirectory, Operation};
 use vibra_model::{BytesPerSec, Command, Customer, CustomerId, HostSpec, Resources, VmId, VmSpec, VmState};
-use vibra_proxy::{DirectoryStatus, Dispatcher, Handle, Source};
+use vibra_proxy::{DirectoryStatus, Dispatcher, Given, Handle, Loader, Protocol, Source};
 use vibra_routing::Algorithm;
 
 fn shop() -> CustomerId {
@@ -247,4 +248,26 @@ fn equal_clusters_have_equal_digests() {
         wait_for("there is a table", || dispatcher.status().digest.is_some());
     }
     assert_eq!(dispatchers[0].status().digest, dispatchers[1].status().digest);
+}
+
+#[test]
+fn how_servers_are_spoken_to_follows_a_reload() {
+    let directory = directory();
+    let server = Http2Server::echoing();
+    put(&directory, 1, server.endpoint());
+    let read = Arc::new(Mutex::new(config(Source::Directory { directory: directory.clone(), customer: shop() })));
+    let again = read.clone();
+    let loader: Loader = Box::new(move || Ok(again.lock().unwrap().clone()));
+    let given = Given { loader: Some(loader), ..Given::default() };
+    let first = read.lock().unwrap().clone();
+    let dispatcher = Dispatcher::start_with(first, given).unwrap();
+    settle(&dispatcher, &directory);
+    assert_eq!(get(&dispatcher, "/").status(), 502, "it speaks HTTP/2 alone");
+    read.lock().unwrap().manner.protocol = Protocol::Http2;
+    assert_eq!(block_on(dispatcher.reload()).unwrap(), ["manner"]);
+    assert_eq!(get(&dispatcher, "/a").text(), "/a");
+    set(&directory, 1, VmState::Draining);
+    set(&directory, 1, VmState::Up);
+    settle(&dispatcher, &directory);
+    assert_eq!(get(&dispatcher, "/b").text(), "/b", "what the directory says next changes nothing of that");
 }

@@ -178,7 +178,7 @@ fn is_block(bytes: &[u8]) -> bool {
 
 fn send_proxy(config: &mut Config, version: ProxyVersion) {
     let Source::Static(servers) = &mut config.source else { panic!("a fixed list") };
-    servers.iter_mut().for_each(|server| server.send_proxy = Some(version));
+    servers.iter_mut().for_each(|server| server.manner.send_proxy = Some(version));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::{
 use anyhow::{anyhow, bail};
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 use vibra_client::Directory;
-use vibra_proxy::{Authorities, BackTls, CertificateFiles, FrontTls, Limits, Peers, Timeouts};
+use vibra_proxy::{Authorities, BackTls, CertificateFiles, FrontTls, Limits, Manner, Peers, Timeouts};
 use vibra_routing::Settings;
 
 /// Runs until it is asked to end.
@@ -86,6 +86,7 @@ fn from_arguments(args: &cli::Dispatcher) -> anyhow::Result<config::Dispatcher> 
         slow_start: None,
         limits: Limits::default(),
         timeouts: Timeouts::default(),
+        manner: Manner::default(),
         tls,
         server_tls: by_tls.then(|| BackTls { authorities, ..BackTls::default() }),
     })
@@ -100,7 +101,7 @@ fn server(i: usize, text: &str) -> anyhow::Result<Server> {
     let address = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
     config::check_server(address).map_err(|hint| anyhow!("--server {text}: {hint}"))?;
     let name = name.parse().map_err(|e| anyhow!("--server {text}: {e}"))?;
-    Ok(Server { name, address: address.to_owned(), weight: 1, send_proxy: None })
+    Ok(Server { name, address: address.to_owned(), weight: 1, manner: Manner::default() })
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 use vibra_model::{Customer, CustomerId, HostSpec, Resource, Role, VmId, VmSpec};
-use vibra_proxy::{AccessLog, BackTls, FrontTls, Limits, Peers, ProxyVersion, Timeouts, Tracing, log};
+use vibra_proxy::{AccessLog, BackTls, FrontTls, Limits, Manner, Peers, Timeouts, Tracing, log};
 use vibra_routing::Settings;
 
 /// A configuration that was found to make sense.
@@ -49,6 +49,8 @@ pub(crate) struct Dispatcher {
     pub(crate) slow_start: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
+    /// How the servers of a directory are spoken to.
+    pub(crate) manner: Manner,
     pub(crate) tls: Option<FrontTls>,
     /// There where a server may be reached by TLS.
     pub(crate) server_tls: Option<BackTls>,
@@ -80,7 +82,7 @@ pub(crate) struct Server {
     /// `host:port`, or `https://host:port`.
     pub(crate) address: String,
     pub(crate) weight: u32,
-    pub(crate) send_proxy: Option<ProxyVersion>,
+    pub(crate) manner: Manner,
 }
 
 /// The directory's part.

@@ -11,7 +11,7 @@ use std::{
 };
 use toml::{Spanned, Table};
 use vibra_model::{Bytes, BytesPerSec, CustomerId, HostId, MilliCpu, Resources, VmId};
-use vibra_proxy::{Forwarding, Limits, ProxyVersion, Timeouts};
+use vibra_proxy::{Forwarding, Limits, Protocol, ProxyVersion, Timeouts};
 use vibra_routing::{Algorithm, HashKind, LardSettings, Remap, SlotSettings};
 
 /// The whole file.
@@ -50,6 +50,8 @@ pub(super) struct Dispatcher {
     pub(super) threads: Option<Spanned<usize>>,
     pub(super) http2: Option<bool>,
     pub(super) customer: Option<Spanned<CustomerId>>,
+    pub(super) server_protocol: Option<Protocol>,
+    pub(super) server_send_proxy: Option<ProxyVersion>,
     pub(super) access_log: Option<AccessLog>,
     pub(super) trace: Option<Trace>,
     pub(super) health_path: Option<String>,
@@ -143,6 +145,7 @@ pub(super) struct Server {
     pub(super) name: Spanned<VmId>,
     pub(super) address: Spanned<String>,
     pub(super) weight: Option<Spanned<u32>>,
+    pub(super) protocol: Option<Protocol>,
     pub(super) send_proxy: Option<ProxyVersion>,
 }
 

@@ -15,8 +15,7 @@ use vibra_model::{
     Command, Customer, CustomerId, HostSpec, Rejection, Resource, Resources, Role, Snapshot, Violation, VmSpec,
 };
 use vibra_policy::Policies;
-use vibra_proxy::{Network, Peers, Pseudonym, Trust};
-use vibra_proxy::{StartError, Tracing};
+use vibra_proxy::{Manner, Network, Peers, Pseudonym, StartError, Tracing, Trust};
 use vibra_routing::Settings;
 use vibra_trace::generate::NAMES;
 
@@ -28,7 +27,8 @@ pub(super) type Fault<T> = Result<T, ConfigError>;
 /// Reads and resolves `source`.
 pub(super) fn resolve(source: &Source<'_>) -> Fault<Config> {
     let file: raw::File = toml::from_str(source.text).map_err(|e| source.syntax(&e))?;
-    let servers = servers(source, &file.server)?;
+    let manner = file.dispatcher.as_ref().map(|dispatcher| manner(dispatcher.get_ref())).unwrap_or_default();
+    let servers = servers(source, &file.server, manner)?;
     let cluster = Cluster::judge(source, &file)?;
     let directory = file.directory.as_ref().map(|d| directory(source, d, &file.token)).transpose()?;
     if let (None, Some(first)) = (&directory, file.token.first().or(None)) {
@@ -68,7 +68,12 @@ fn distinct<'a>(source: &Source<'_>, what: &str, names: impl Iterator<Item = (&'
     Ok(())
 }
 
-fn servers(source: &Source<'_>, raw: &[Spanned<raw::Server>]) -> Fault<Vec<Server>> {
+/// How servers are spoken to that do not say otherwise.
+fn manner(raw: &raw::Dispatcher) -> Manner {
+    Manner { protocol: raw.server_protocol.unwrap_or_default(), send_proxy: raw.server_send_proxy }
+}
+
+fn servers(source: &Source<'_>, raw: &[Spanned<raw::Server>], default: Manner) -> Fault<Vec<Server>> {
     let name = |s: &'_ Spanned<raw::Server>| s.get_ref().name.span();
     distinct(source, "server", raw.iter().map(|s| (s.get_ref().name.get_ref().as_str(), name(s))))?;
     let server = |raw: &Spanned<raw::Server>| {
@@ -79,7 +84,11 @@ fn servers(source: &Source<'_>, raw: &[Spanned<raw::Server>]) -> Fault<Vec<Serve
         })?;
         let weight = weight(source, raw.weight.as_ref())?;
         let (name, address) = (raw.name.get_ref().clone(), raw.address.get_ref().clone());
-        Ok(Server { name, address, weight, send_proxy: raw.send_proxy })
+        let manner = Manner {
+            protocol: raw.protocol.unwrap_or(default.protocol),
+            send_proxy: raw.send_proxy.or(default.send_proxy),
+        };
+        Ok(Server { name, address, weight, manner })
     };
     raw.iter().map(server).collect()
 }
@@ -180,6 +189,7 @@ impl DispatcherResolver<'_> {
             slow_start: raw.slow_start,
             limits: raw.limits.clone(),
             timeouts: raw.timeouts.clone(),
+            manner: manner(raw),
             tls: raw.tls.as_ref().map(|raw| tls::front(self.source, raw)).transpose()?,
             server_tls: tls::back(self.source, raw.server_tls.as_ref(), &self.servers),
         })

@@ -1,7 +1,9 @@
 //! What is refused, where, and with which hint; and what the examples mean.
 
 use super::*;
-use vibra_proxy::{Authorities, CertificateFiles, ClientAuth, Forwarding, ProxyVersion, TlsVersion, Trust};
+use vibra_proxy::{
+    Authorities, CertificateFiles, ClientAuth, Forwarding, Manner, Protocol, ProxyVersion, TlsVersion, Trust,
+};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(Path::new("vibra.toml"), text)
@@ -140,9 +142,27 @@ fn the_proxy_protocol_goes_with_trust() {
     assert!(dispatcher("trusted = [\"::1\"]\nproxy_protocol = \"accept\"").peers.demand_header);
     assert!(!dispatcher("proxy_protocol = \"off\"").peers.demand_header);
     let Source::Static(servers) = dispatcher("").source else { panic!("not static") };
-    assert_eq!([servers[0].send_proxy, servers[1].send_proxy], [None, Some(ProxyVersion::V2)]);
+    assert_eq!([servers[0].manner.send_proxy, servers[1].manner.send_proxy], [None, Some(ProxyVersion::V2)]);
     refused(&with("proxy_protocol = \"accept\""), "3:18", "nobody is trusted", "trusted =");
     refused(&with("proxy_protocol = \"v1\""), "3:18", "unknown variant `v1`", "");
+}
+
+#[test]
+fn servers_are_spoken_to_as_they_say_or_as_all_are() {
+    let with = |keys: &str, server: &str| {
+        let file = format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\n{keys}\n{SERVERS}{server}\n");
+        let dispatcher = parse(&file).unwrap().dispatcher.unwrap();
+        let Source::Static(servers) = dispatcher.source else { panic!("not static") };
+        (dispatcher.manner, servers[0].manner, servers[1].manner)
+    };
+    let (http1, http2) = (Manner::default(), Manner { protocol: Protocol::Http2, send_proxy: None });
+    assert_eq!(with("", "protocol = \"h2\""), (http1, http1, http2));
+    assert_eq!(with("server_protocol = \"h2\"", "protocol = \"http/1.1\""), (http2, http2, http1));
+    let told = |version| Manner { send_proxy: Some(version), ..http1 };
+    let (v1, v2) = (told(ProxyVersion::V1), told(ProxyVersion::V2));
+    assert_eq!(with("server_send_proxy = \"v1\"", "send_proxy = \"v2\""), (v1, v1, v2));
+    let wrong = format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\nserver_protocol = \"http2\"\n{SERVERS}");
+    refused(&wrong, "3:19", "unknown variant `http2`", "");
 }
 
 #[test]

@@ -151,6 +151,7 @@ fn meant(config: &config::Dispatcher, directory: Option<Arc<dyn Directory>>) -> 
         limits: config.limits.clone(),
         timeouts: config.timeouts.clone(),
         tls: config.tls.clone(),
+        manner: config.manner,
         server_tls: config.server_tls.clone(),
         http2: config.http2,
         ..Config::new(config.listen, source)
@@ -162,6 +163,6 @@ fn meant(config: &config::Dispatcher, directory: Option<Arc<dyn Directory>>) -> 
 }
 
 fn static_server(server: &config::Server) -> StaticServer {
-    let config::Server { name, address, weight, send_proxy } = server.clone();
-    StaticServer { name, address, weight, send_proxy }
+    let config::Server { name, address, weight, manner } = server.clone();
+    StaticServer { name, address, weight, manner }
 }

@@ -87,7 +87,7 @@ pub(super) fn fields(lines: &[u8]) -> HeaderMap {
     fields
 }
 
-fn line(name: &str, value: &[u8], out: &mut Vec<u8>) {
+pub(super) fn line(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
@@ -95,7 +95,7 @@ fn line(name: &str, value: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Blanks around a value, which HTTP/1.1 reads over, are none of it in HTTP/2 (RFC 9113, section 8.2.1).
-fn check_value(value: &HeaderValue) -> Result<(), Bad> {
+pub(super) fn check_value(value: &HeaderValue) -> Result<(), Bad> {
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let value = value.as_bytes();
     if blank(value.first()) || blank(value.last()) { Err(Bad::Malformed) } else { Ok(()) }

@@ -5,10 +5,12 @@
 //! heads ([`crate::http1`]), and what a client may cost by the limits below, by h2's own, and by [`balance`].
 
 mod balance;
+mod body;
 mod frames;
 mod head;
 mod line;
 mod stream;
+pub(crate) mod upstream;
 
 use crate::client::Client;
 use crate::conn::Conn;

@@ -2,7 +2,8 @@
 
 use super::certificate::Facts;
 use super::files::{self, Identity};
-use super::{BackTls, Stream, TlsError, TlsVersion, TlsWarning, protocols, provider, versions};
+use super::{BackTls, HTTP_2, Stream, TlsError, TlsVersion, TlsWarning, protocols, provider, versions};
+use crate::config::Protocol;
 use arc_swap::ArcSwapOption;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
@@ -32,18 +33,33 @@ impl Connector {
         self.back.store(back.map(Arc::new));
     }
 
-    /// Shakes hands with the server at `host`, a name or an IP address, and verifies its certificate. It waits for the
-    /// server for as long as that keeps it waiting.
+    /// Shakes hands with the server at `host`, a name or an IP address, and verifies its certificate; tells also what the
+    /// two agreed to speak, which is HTTP/1.1 unless both want HTTP/2. It waits for the server for as long as that keeps
+    /// it waiting.
     ///
     /// # Errors
     /// Those of the connection, and the faults of the handshake; the message names what is wrong with a certificate.
-    pub(crate) async fn connect(&self, stream: TcpStream, host: &str) -> io::Result<Stream> {
+    pub(crate) async fn connect(
+        &self,
+        stream: TcpStream,
+        host: &str,
+        wanted: Protocol,
+    ) -> io::Result<(Stream, Protocol)> {
         let back = self.back.load_full().ok_or_else(|| io::Error::other(TlsError::NotConfigured))?;
         let name = match &back.name {
             Some(name) => name.clone(),
             None => server_name(host).map_err(io::Error::other)?,
         };
-        Ok(Stream::from(TlsConnector::from(back.config.clone()).connect(name, stream).await?))
+        let config = match wanted {
+            Protocol::Http1 => &back.http1,
+            Protocol::Http2 => &back.http2,
+        };
+        let stream = TlsConnector::from(config.clone()).connect(name, stream).await?;
+        let agreed = match stream.get_ref().1.alpn_protocol() {
+            Some(HTTP_2) => Protocol::Http2,
+            _ => Protocol::Http1,
+        };
+        Ok((stream.into(), agreed))
     }
 }
 
@@ -55,7 +71,10 @@ impl fmt::Debug for Connector {
 
 /// What is loaded from files, and as a whole.
 pub(crate) struct Back {
-    config: Arc<ClientConfig>,
+    /// For servers that are spoken to by HTTP/1.1.
+    http1: Arc<ClientConfig>,
+    /// For servers that are spoken to by HTTP/2, if they agree.
+    http2: Arc<ClientConfig>,
     /// What every server's certificate must say; `None`: the server's own host.
     name: Option<ServerName<'static>>,
     certificate: Option<Facts>,
@@ -76,9 +95,16 @@ impl Back {
             }
             None => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = protocols(false);
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        Ok(Back { config: Arc::new(config), name, certificate: identity.map(|identity| identity.facts) })
+        config.alpn_protocols = protocols(false);
+        let mut http2 = config.clone();
+        http2.alpn_protocols = protocols(true);
+        Ok(Back {
+            http1: Arc::new(config),
+            http2: Arc::new(http2),
+            name,
+            certificate: identity.map(|identity| identity.facts),
+        })
     }
 
     /// What is odd about the certificate.

@@ -3,6 +3,7 @@
 use super::authority::Authority;
 use super::files::Identity;
 use super::*;
+use crate::config::Protocol;
 use crate::tls::chooser::Chooser;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, date_time_ymd};
 use rustls::client::{Resumption, Tls12Resumption};
@@ -424,8 +425,8 @@ fn back_tls(authority: &Authority) -> BackTls {
 /// A dispatcher's `connector` reaches a server that it knows as `host`.
 async fn reach(connector: &Connector, host: &str, server: &Acceptor) -> io::Result<(Stream, Stream)> {
     let (near, far) = pair().await;
-    let (near, far) = tokio::join!(connector.connect(near, host), server.accept(far));
-    Ok((near?, far?.0))
+    let (near, far) = tokio::join!(connector.connect(near, host, Protocol::Http1), server.accept(far));
+    Ok((near?.0, far?.0))
 }
 
 #[tokio::test]
@@ -499,7 +500,7 @@ async fn a_dispatcher_shows_its_certificate_to_servers_and_can_renew_it() {
     let connector = connecting(&settings);
     let subject = async |connector: &Connector| {
         let (near, far) = pair().await;
-        let (near, far) = tokio::join!(connector.connect(near, "web.test"), server.accept(far));
+        let (near, far) = tokio::join!(connector.connect(near, "web.test", Protocol::Http1), server.accept(far));
         near.unwrap();
         far.unwrap().1.client.unwrap()
     };

@@ -3,6 +3,7 @@
 
 pub mod authority;
 pub mod http2;
+pub mod http2_server;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use vibra_proxy::{CertificateFiles, Config, Dispatcher, Handle, Health, Source, StaticServer, Timeouts};
+use vibra_proxy::{CertificateFiles, Config, Dispatcher, Handle, Health, Manner, Source, StaticServer, Timeouts};
 use vibra_routing::Algorithm;
 
 /// No wait in a test is longer.
@@ -37,7 +38,7 @@ pub struct Server {
 /// One accepted connection of a [`Server`].
 pub struct Connection {
     pub stream: TcpStream,
-    reader: BufReader<TcpStream>,
+    pub reader: BufReader<TcpStream>,
     /// Which connection this is, from 0.
     pub number: usize,
     requests: Arc<Mutex<Vec<Message>>>,
@@ -49,6 +50,7 @@ pub struct Message {
     pub start: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    pub trailers: Vec<(String, String)>,
 }
 
 impl Message {
@@ -186,7 +188,7 @@ impl Connection {
 /// A client that sends what it is told, byte for byte.
 pub struct Client {
     pub stream: TcpStream,
-    reader: BufReader<TcpStream>,
+    pub reader: BufReader<TcpStream>,
 }
 
 impl Client {
@@ -287,13 +289,17 @@ fn read_line(reader: &mut impl BufRead) -> io::Result<String> {
 }
 
 fn read_head(reader: &mut impl BufRead) -> io::Result<Message> {
-    let mut message = Message { start: read_line(reader)?, ..Message::default() };
+    Ok(Message { start: read_line(reader)?, headers: read_fields(reader)?, ..Message::default() })
+}
+
+/// Fields up to an empty line.
+fn read_fields(reader: &mut impl BufRead) -> io::Result<Vec<(String, String)>> {
+    let mut fields = Vec::new();
     loop {
         let line = read_line(reader)?;
-        let Some((name, value)) = line.split_once(':') else { break };
-        message.headers.push((name.to_owned(), value.trim().to_owned()));
+        let Some((name, value)) = line.split_once(':') else { return Ok(fields) };
+        fields.push((name.to_owned(), value.trim().to_owned()));
     }
-    Ok(message)
 }
 
 /// Reads a message with its body, as its own head frames it.
@@ -302,13 +308,14 @@ fn read_message(reader: &mut impl BufRead, kind: Kind) -> io::Result<Message> {
     if message.header("transfer-encoding").is_some() {
         loop {
             let size = usize::from_str_radix(&read_line(reader)?, 16).map_err(io::Error::other)?;
+            if size == 0 {
+                message.trailers = read_fields(reader)?;
+                return Ok(message);
+            }
             let mut chunk = vec![0; size];
             reader.read_exact(&mut chunk)?;
             message.body.extend(chunk);
             read_line(reader)?;
-            if size == 0 {
-                return Ok(message);
-            }
         }
     }
     match message.header("content-length") {
@@ -338,7 +345,7 @@ pub fn list(endpoints: &[String]) -> Source {
         name: format!("s{n}").parse().unwrap(),
         address: address.clone(),
         weight: 1,
-        send_proxy: None,
+        manner: Manner::default(),
     };
     Source::Static(endpoints.iter().zip(1..).map(server).collect())
 }

@@ -1,0 +1,129 @@
+//! Bodies of a stream, in either role.
+
+use super::head;
+use crate::body::{BodyError, Piece};
+use crate::http1::head::{Fields, Rules};
+use crate::http1::{Length, rewrite};
+use bytes::{Buf, Bytes};
+use h2::{RecvStream, SendStream};
+use std::io;
+use std::task::{Context, Poll, ready};
+
+/// A body that comes. Windows open again as it is taken.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    stream: RecvStream,
+    /// What has come and was not taken.
+    data: Bytes,
+    /// Whether it has come to its end.
+    read: bool,
+    trailers: Option<Fields>,
+}
+
+impl Incoming {
+    pub(super) fn new(stream: RecvStream) -> Self {
+        Incoming { stream, data: Bytes::new(), read: false, trailers: None }
+    }
+
+    /// As [`Source::poll_piece`](crate::body::Source::poll_piece).
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>, rules: &Rules) -> Poll<Result<Piece, BodyError>> {
+        loop {
+            if !self.data.is_empty() {
+                return Poll::Ready(Ok(Piece::Data(self.data.len())));
+            }
+            if self.read {
+                return Poll::Ready(Ok(Piece::End));
+            }
+            match ready!(self.stream.poll_data(cx)) {
+                Some(data) => self.data = data.map_err(|_| BodyError::Ended)?,
+                None => {
+                    let trailers = ready!(self.stream.poll_trailers(cx)).map_err(|_| BodyError::Ended)?;
+                    let read = |fields| head::trailers(&fields, rules);
+                    self.trailers = trailers.map(read).transpose().map_err(|_| BodyError::Malformed)?;
+                    self.read = true;
+                }
+            }
+        }
+    }
+
+    pub(super) fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    pub(super) fn took(&mut self, n: usize) {
+        self.data.advance(n);
+        // Fails where the stream is over, and its window with it.
+        let _ = self.stream.flow_control().release_capacity(n);
+    }
+
+    pub(super) fn trailers(&mut self) -> Option<Fields> {
+        self.trailers.take()
+    }
+}
+
+/// A body that goes.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    stream: SendStream<Bytes>,
+    /// How much of one of known length is left to be sent.
+    left: Option<u64>,
+    /// Whether all of it has been handed over to be sent.
+    ended: bool,
+}
+
+impl Outgoing {
+    /// A body of that length, after its head was sent.
+    pub(super) fn new(stream: SendStream<Bytes>, length: Length) -> Self {
+        let left = match length {
+            Length::Exact(bytes) => Some(bytes),
+            _ => None,
+        };
+        Outgoing { stream, left, ended: length == Length::None }
+    }
+
+    /// As [`Sink::poll_send`](crate::body::Sink::poll_send).
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream.reserve_capacity(data.len());
+        let room = match self.stream.capacity() {
+            0 => match ready!(self.stream.poll_capacity(cx)) {
+                Some(Ok(room)) => room,
+                _ => return Poll::Ready(Err(gone())),
+            },
+            room => room,
+        };
+        let n = room.min(data.len());
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(n as u64);
+            self.ended = *left == 0;
+        }
+        self.stream.send_data(Bytes::copy_from_slice(&data[..n]), self.ended).map_err(|_| gone())?;
+        Poll::Ready(Ok(n))
+    }
+
+    /// As [`Sink::finish`](crate::body::Sink::finish).
+    pub(super) fn finish(&mut self, trailers: Option<&Fields>) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        // Either fails where the other side has gone.
+        let _ = match trailers {
+            Some(trailers) => {
+                let mut lines = Vec::new();
+                rewrite::trailers(trailers, &mut lines);
+                self.stream.send_trailers(head::fields(&lines))
+            }
+            None => self.stream.send_data(Bytes::new(), true),
+        };
+    }
+
+    /// All is with h2, which sends as soon as it can. What is left to be told is that the other side wants no more.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let reset = !self.ended && self.stream.poll_reset(cx).is_ready();
+        Poll::Ready(if reset { Err(gone()) } else { Ok(()) })
+    }
+}
+
+pub(super) fn gone() -> io::Error {
+    io::ErrorKind::ConnectionReset.into()
+}
