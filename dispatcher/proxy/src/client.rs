@@ -326,7 +326,7 @@ impl Client {
         loop {
             let end = match front.request().await {
                 Ok(head) => exchange::run(self, &mut front, &head).await,
-                Err(NoRequest::Refused(refusal)) => exchange::refuse(self, &mut front, refusal).await,
+                Err(NoRequest::Refused(refusal)) => Box::pin(exchange::refuse(self, &mut front, refusal)).await,
                 Err(NoRequest::Rests) => return front.conn().io().apart().ok(),
                 Err(NoRequest::Gone) => {
                     front.leave();
@@ -340,7 +340,7 @@ impl Client {
             match end {
                 End::Whole if front.stays_open() => {}
                 End::Whole => {
-                    front.close().await;
+                    Box::pin(front.close()).await;
                     return None;
                 }
                 End::Broken => {

@@ -298,7 +298,7 @@ impl<F: Front> Carried<'_, '_, F> {
         account.pool().tally.first_byte.record(self.journal.responds(response.status));
         let mut link = match link {
             Link::Http1(link) if response.status == StatusCode::SWITCHING_PROTOCOLS => {
-                return self.tunnel(response, link, account).await;
+                return Box::pin(self.tunnel(response, link, account)).await;
             }
             link => link,
         };
@@ -326,7 +326,7 @@ impl<F: Front> Carried<'_, '_, F> {
             representation = representation.or_else(|| Representation::of(self.head, &response));
             let Some(of) = &representation else { return End::Broken };
             self.journal.skips(fault.name());
-            match self.resume(Rest { of, from: download.bytes }, &mut others).await {
+            match Box::pin(self.resume(Rest { of, from: download.bytes }, &mut others)).await {
                 Some(found) => (link, account) = found,
                 None => return End::Broken,
             }
@@ -445,7 +445,8 @@ impl<F: Front> Carried<'_, '_, F> {
 
 async fn connect(client: &Client, account: &Account, journal: &mut Journal<'_>, new: bool) -> Result<Link, Failure> {
     let (pool, began) = (account.pool(), Instant::now());
-    match pool.connect(client.worker(), &client.peer().ends, new).await {
+    // Its state is large and short-lived: it shall not make every request's task as large.
+    match Box::pin(pool.connect(client.worker(), &client.peer().ends, new)).await {
         Ok(link) => {
             journal.connected(began.elapsed());
             Ok(link)

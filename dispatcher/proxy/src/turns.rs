@@ -42,7 +42,7 @@ impl<'a> Turns<'a> {
         full.iter().skip(passed_over).for_each(|pool| journal.finds_full(pool));
         match found {
             Some(account) => Ok(account),
-            None => self.wait(full.first().ok_or(Refusal::NoServer)?, journal).await,
+            None => Box::pin(self.wait(full.first().ok_or(Refusal::NoServer)?, journal)).await,
         }
     }
 
