@@ -28,6 +28,10 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How long after it has connected a client's first request is waited for in any case.
 const NEW: Duration = Duration::from_secs(1);
 
+/// How long a connection rests in a task of its own before it is parked: a task that ends and one that begins cost more
+/// time than is worth the memory where clients have more to say.
+const NAP: Duration = Duration::from_millis(500);
+
 /// What a client's connection waits for. Each has a time-out of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -84,6 +88,8 @@ pub(crate) struct Client {
     overdue: Cell<bool>,
     /// Set likewise where a body moves, but too slowly: no progress takes that back.
     slow: Cell<bool>,
+    /// Set likewise where a rest has become a long one; the task then gives the connection away to be parked.
+    rests_long: Cell<bool>,
     task: OnceCell<Waker>,
     /// Those of its streams.
     streams: RefCell<Vec<Rc<Client>>>,
@@ -105,6 +111,7 @@ impl Client {
             since,
             overdue: Cell::new(false),
             slow: Cell::new(false),
+            rests_long: Cell::new(false),
             task: OnceCell::new(),
             streams: RefCell::default(),
         }
@@ -190,6 +197,7 @@ impl Client {
         self.upload.reset();
         self.download.reset();
         self.slow.set(false);
+        self.rests_long.set(false);
         self.enter(Phase::Rest);
     }
 
@@ -209,6 +217,16 @@ impl Client {
     /// takes this one.
     pub(crate) fn is_new(&self) -> bool {
         self.phase.get() == Phase::Head && self.worker.clock().now().since(self.since.get()) < NEW
+    }
+
+    /// Whether the connection has nothing to say for so long that it need not have a task.
+    pub(crate) fn may_be_parked(&self) -> bool {
+        self.rests_long.get() && self.phase.get() == Phase::Rest
+    }
+
+    /// When its phase began.
+    pub(crate) fn since(&self) -> Tick {
+        self.since.get()
     }
 
     /// Whether the connection has waited too long.
@@ -235,8 +253,11 @@ impl Client {
             Phase::Streams => (None, Duration::MAX),
             Phase::Linger => (None, LINGER),
         };
-        if self.worker.clock().now().since(self.since.get()) >= most {
+        let waited = self.worker.clock().now().since(self.since.get());
+        if waited >= most {
             self.give_up(&self.overdue, wait);
+        } else if wait == Some(Wait::Idle) && waited >= NAP && self.is_plain() && !self.rests_long.replace(true) {
+            self.wake();
         }
         if matches!(self.phase.get(), Phase::Response | Phase::Relay) {
             if self.upload.is_too_slow(&allowed.upload, allowed.elapsed) {
@@ -246,6 +267,11 @@ impl Client {
                 self.give_up(&self.slow, Some(Wait::Download));
             }
         }
+    }
+
+    /// Whether nothing is kept for the connection but its socket: neither a session of TLS nor connections of its own.
+    fn is_plain(&self) -> bool {
+        self.tls().is_none() && self.who.own.borrow().is_empty()
     }
 
     fn give_up(&self, why: &Cell<bool>, wait: Option<Wait>) {
@@ -276,33 +302,51 @@ impl Client {
         .await;
     }
 
-    /// Serves the connection until it ends, under TLS where there is an acceptor.
-    pub(crate) async fn serve(self: Rc<Self>, stream: TcpStream, acceptor: Option<Arc<Acceptor>>) {
+    /// Serves the connection, under TLS where there is an acceptor, until it ends or rests for long: then it is given back.
+    /// `served` tells whether it was before.
+    pub(crate) async fn serve(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        acceptor: Option<Arc<Acceptor>>,
+        served: bool,
+    ) -> Option<std::net::TcpStream> {
         self.begins().await;
         let (io, by_http2) = match acceptor {
             None => (Io::Plain(stream), false),
             Some(acceptor) => match self.shake_hands(stream, &acceptor).await {
                 Some(agreed) => agreed,
-                None => return,
+                None => return None,
             },
         };
-        let mut front = Http1::new(io, self.clone());
+        let mut front = Http1::new(io, self.clone(), served);
         if by_http2 {
-            return Box::pin(http2::serve(&self, front.conn(), &[])).await;
+            Box::pin(http2::serve(self, front.conn(), &[])).await;
+            return None;
         }
         loop {
             let end = match front.request().await {
-                Ok(head) => exchange::run(&self, &mut front, &head).await,
-                Err(NoRequest::Refused(refusal)) => exchange::refuse(&self, &mut front, refusal).await,
-                Err(NoRequest::Gone) => return front.leave(),
+                Ok(head) => exchange::run(self, &mut front, &head).await,
+                Err(NoRequest::Refused(refusal)) => exchange::refuse(self, &mut front, refusal).await,
+                Err(NoRequest::Rests) => return front.conn().io().apart().ok(),
+                Err(NoRequest::Gone) => {
+                    front.leave();
+                    return None;
+                }
                 Err(NoRequest::Http2) => {
-                    return Box::pin(http2::serve(&self, front.conn(), PREFACE_HEAD)).await;
+                    Box::pin(http2::serve(self, front.conn(), PREFACE_HEAD)).await;
+                    return None;
                 }
             };
             match end {
                 End::Whole if front.stays_open() => {}
-                End::Whole => return front.close().await,
-                End::Broken => return front.reset(),
+                End::Whole => {
+                    front.close().await;
+                    return None;
+                }
+                End::Broken => {
+                    front.reset();
+                    return None;
+                }
             }
         }
     }

@@ -208,10 +208,10 @@ impl Dispatcher {
             let sinks = logs.iter().map(|(_, log)| log.sink()).collect();
             spawn(format!("proxy-{number}"), done.clone(), async move || {
                 let _works = works;
-                let worker = Rc::new(Worker::new(shared, tally, sinks));
                 let taken = |(place, socket)| Ok((place, tokio::net::TcpListener::from_std(socket)?));
-                match listeners.into_iter().map(taken).collect() {
-                    Ok(listeners) => worker.run(listeners, stopped).await,
+                let listeners = listeners.into_iter().map(taken).collect::<io::Result<_>>();
+                match listeners.and_then(|listeners| Ok((listeners, Worker::new(shared, tally, sinks)?))) {
+                    Ok((listeners, worker)) => Rc::new(worker).run(listeners, stopped).await,
                     Err(error) => lost(&error),
                 }
             })?;
@@ -274,9 +274,9 @@ fn open(access_log: &AccessLog) -> Result<Log, StartError> {
     })
 }
 
-/// A listener that a runtime does not take: nothing is served there.
+/// A thread for which the system has nothing left: it serves nobody.
 fn lost(error: &io::Error) -> usize {
-    tracing::error!(%error, "a listener cannot be used");
+    tracing::error!(%error, "a thread cannot serve");
     0
 }
 

@@ -166,6 +166,9 @@ fn encode_clients(encoder: &mut DescriptorEncoder<'_>, shared: &Shared) -> fmt::
     let help = "Client connections that are open";
     let mut open = encoder.encode_descriptor("open_connections", help, None, MetricType::Gauge)?;
     open.encode_gauge(&opened.saturating_sub(closed))?;
+    let help = "Client connections that are open and have had nothing to say for a while";
+    let mut parked = encoder.encode_descriptor("parked_connections", help, None, MetricType::Gauge)?;
+    parked.encode_gauge(&sum(&|thread| shared.clients[thread].parked.get()))?;
     let help = "Responses that broke off at one server and were gone on with at another";
     let mut resumed = encoder.encode_descriptor("resumed", help, None, MetricType::Counter)?;
     count(&mut resumed, sum(&|thread| shared.clients[thread].resumed.get()))?;

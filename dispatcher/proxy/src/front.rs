@@ -62,6 +62,8 @@ struct Request {
 pub(crate) enum NoRequest {
     /// The client has gone, or overstayed at rest: there is nothing to say.
     Gone,
+    /// The client has rested for so long that his connection is to be parked.
+    Rests,
     /// The connection turns out to speak HTTP/2.
     Http2,
     /// What came is refused.
@@ -69,10 +71,11 @@ pub(crate) enum NoRequest {
 }
 
 impl Http1 {
-    pub(crate) fn new(io: Io, client: Rc<Client>) -> Self {
+    /// `served` tells whether it has carried requests before.
+    pub(crate) fn new(io: Io, client: Rc<Client>, served: bool) -> Self {
         let conn = Conn::new(io, client.worker().wire());
         let request = Request { version_10: false, to_head: false, keep_alive: false };
-        Http1 { conn, client, served: false, began: None, request }
+        Http1 { conn, client, served, began: None, request }
     }
 
     /// Waits for a request's head. Its body is then expected.
@@ -119,6 +122,7 @@ impl Http1 {
             Poll::Pending if client.is_overdue() || (client.worker().is_draining() && !begun && !client.is_new()) => {
                 return Poll::Ready(Err(NoRequest::Gone));
             }
+            Poll::Pending if client.may_be_parked() => return Poll::Ready(Err(NoRequest::Rests)),
             Poll::Pending => return Poll::Pending,
             Poll::Ready(head) => head,
         };

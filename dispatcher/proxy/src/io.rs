@@ -2,6 +2,7 @@
 
 use crate::tls;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -82,6 +83,14 @@ impl Io {
     pub(crate) fn reset(&self) {
         // Fails only where the connection has ended already.
         let _ = self.socket().set_zero_linger();
+    }
+
+    /// The socket once more, apart from the runtime, which knows it no more once this is dropped.
+    ///
+    /// # Errors
+    /// If the system has no descriptor left.
+    pub(crate) fn apart(&self) -> io::Result<std::net::TcpStream> {
+        self.socket().as_fd().try_clone_to_owned().map(Into::into)
     }
 
     /// Whether nothing came from the other side, not even its end, as far as the system has told.

@@ -65,6 +65,7 @@ mod journal;
 mod limits;
 mod link;
 pub mod log;
+mod lot;
 mod members;
 mod metrics;
 mod origin;

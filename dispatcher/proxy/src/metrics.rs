@@ -20,6 +20,10 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -120,6 +124,8 @@ pub(crate) struct ClientTally {
     pub(crate) opened: Counter,
     /// Connections ended.
     pub(crate) closed: Counter,
+    /// Connections that are parked now.
+    pub(crate) parked: Counter,
     /// Responses that broke off at one server and were gone on with at another.
     pub(crate) resumed: Counter,
     /// Connections closed for want of a PROXY header, by [`NoHeader::KINDS`].

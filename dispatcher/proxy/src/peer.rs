@@ -21,8 +21,12 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(ends: Ends, trust: &Trust) -> Self {
-        let address = ends.source.ip().to_canonical();
-        Peer { ends, address: address.to_string(), trusted: trust.covers(address) }
+        Self::known(ends, trust.covers(ends.source.ip().to_canonical()))
+    }
+
+    /// One of whom it is known whether he is believed.
+    pub(crate) fn known(ends: Ends, trusted: bool) -> Self {
+        Peer { ends, address: ends.source.ip().to_canonical().to_string(), trusted }
     }
 }
 

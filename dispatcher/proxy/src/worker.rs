@@ -16,7 +16,8 @@ use crate::http1::{Length, RequestHead, rewrite};
 use crate::ids::Ids;
 use crate::limits::{Limits, Timeouts};
 use crate::log::{Record, Sink};
-use crate::metrics::{ClientTally, Refusal};
+use crate::lot::{Lot, Parked};
+use crate::metrics::{ClientTally, Refusal, Wait};
 use crate::origin::origin;
 use crate::peer::{self, Peer};
 use crate::peers::Peers;
@@ -51,6 +52,8 @@ pub(crate) struct Worker {
     view: RefCell<Rc<View>>,
     state: RefCell<PickState>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
+    /// Connections of clients that rest, and have no task.
+    lot: Lot<Kept>,
     /// A client has gone.
     left: Notify,
     draining: Cell<bool>,
@@ -109,14 +112,19 @@ impl View {
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>, tally: Arc<ClientTally>, logs: Vec<Sink>) -> Self {
+    /// For the thread whose runtime this is called in.
+    ///
+    /// # Errors
+    /// If the system has no descriptor left.
+    pub(crate) fn new(shared: Arc<Shared>, tally: Arc<ClientTally>, logs: Vec<Sink>) -> io::Result<Self> {
         let view = View::new(shared.routes.load_full(), Purse::new(shared.admission.memory.clone()));
-        Worker {
+        Ok(Worker {
             clock: Clock::start(),
             tally,
             view: RefCell::new(Rc::new(view)),
             state: RefCell::default(),
             clients: RefCell::default(),
+            lot: Lot::new()?,
             left: Notify::new(),
             draining: Cell::new(false),
             ids: RefCell::new(Ids::new()),
@@ -124,7 +132,7 @@ impl Worker {
             logs: RefCell::new(logs),
             retries: RefCell::new(RetryBudget::new(&shared.config.limits)),
             shared,
-        }
+        })
     }
 
     pub(crate) fn clock(&self) -> &Clock {
@@ -279,6 +287,7 @@ impl Worker {
         mut stop: watch::Receiver<Stop>,
     ) -> usize {
         spawn_local(self.clone().keep_time());
+        spawn_local(self.clone().keep_lot());
         let accept = |(place, listener)| {
             let acceptor = self.shared.tls.acceptor.clone().filter(|_| self.shared.config.speaks_tls(place));
             spawn_local(self.clone().accept(listener, acceptor))
@@ -292,8 +301,9 @@ impl Worker {
         self.drain(stop).await
     }
 
-    async fn drain(&self, mut stop: watch::Receiver<Stop>) -> usize {
+    async fn drain(self: &Rc<Self>, mut stop: watch::Receiver<Stop>) -> usize {
         self.draining.set(true);
+        self.clear_lot();
         for client in self.clients.borrow().values() {
             client.wake();
         }
@@ -372,15 +382,73 @@ impl Worker {
             self.tally.crowded.add(1);
             return;
         }
-        let client = Rc::new(Client::new(self.clone(), peer));
         let number = self.tally.opened.get();
         let seat = Seat { worker: self.clone(), number, _place: place, _address: address };
         self.tally.opened.add(1);
+        self.serve(stream, peer, acceptor, seat, false);
+    }
+
+    /// Serves a connection in a task of its own until it ends or is parked. `served` tells whether it was before.
+    fn serve(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        peer: Peer,
+        acceptor: Option<Arc<Acceptor>>,
+        seat: Seat,
+        served: bool,
+    ) {
+        let client = Rc::new(Client::new(self.clone(), peer));
         self.clients.borrow_mut().insert(seat.number, client.clone());
         spawn_local(async move {
-            let _seat = seat;
-            client.serve(stream, acceptor).await;
+            if let Some(socket) = client.serve(stream, acceptor, served).await {
+                client.worker().park(socket, &client, seat);
+            }
         });
+    }
+
+    /// Parks a connection that rests.
+    fn park(&self, socket: std::net::TcpStream, client: &Client, seat: Seat) {
+        self.clients.borrow_mut().remove(&seat.number);
+        let Peer { ends, trusted, .. } = *client.peer();
+        let kept = Kept { ends, trusted, seat };
+        if let Err(error) = self.lot.park(Parked { socket, since: client.since(), kept }) {
+            tracing::debug!(%error, "a connection that rests is closed: it cannot be parked");
+        }
+        self.count_parked();
+    }
+
+    /// Serves a connection again that was parked.
+    fn unpark(self: &Rc<Self>, Parked { socket, kept, .. }: Parked<Kept>) {
+        let Kept { ends, trusted, seat } = kept;
+        match TcpStream::from_std(socket) {
+            Ok(stream) => self.serve(stream, Peer::known(ends, trusted), None, seat, true),
+            Err(error) => tracing::warn!(%error, "a connection is closed: it cannot be served again"),
+        }
+    }
+
+    /// Serves those parked connections again that something comes on.
+    async fn keep_lot(self: Rc<Self>) {
+        while let Ok(woken) = self.lot.woken().await {
+            woken.into_iter().for_each(|parked| self.unpark(parked));
+            self.count_parked();
+        }
+    }
+
+    /// Closes all parked connections but those that something has come on.
+    fn clear_lot(self: &Rc<Self>) {
+        loop {
+            let woken = self.lot.take_woken();
+            if woken.is_empty() {
+                break;
+            }
+            woken.into_iter().for_each(|parked| self.unpark(parked));
+        }
+        self.lot.close(|_| false);
+        self.count_parked();
+    }
+
+    fn count_parked(&self) {
+        self.tally.parked.set(self.lot.len() as u64);
     }
 
     /// Advances the clock, and looks for what has waited too long.
@@ -408,6 +476,9 @@ impl Worker {
                 }
             }
             let now = self.clock.now();
+            let overstayed = self.lot.close(|since| now.since(since) < idle);
+            self.tally.timeouts[Wait::Idle as usize].add(overstayed as u64);
+            self.count_parked();
             if now.since(swept) >= timeouts.server_idle.min(SWEEP) {
                 swept = now;
                 view.pools.iter().for_each(|pool| pool.sweep(now, timeouts.server_idle));
@@ -430,6 +501,13 @@ fn wire(limits: &Limits, memory: Rc<Purse>) -> Wire {
         coding_overrules_length: limits.coding_overrules_length,
     };
     Wire { buffers: Buffers::new(limits.buffer), rules, memory }
+}
+
+/// What is kept of a parked connection, of which nothing else is.
+struct Kept {
+    ends: Ends,
+    trusted: bool,
+    seat: Seat,
 }
 
 /// A client's place among the clients of a thread.

@@ -2,14 +2,14 @@
 
 mod kit;
 
-use kit::{Client, PATIENCE, Server, dispatcher, get, wait_for};
+use kit::{Client, PATIENCE, Server, dispatcher, get, metric, wait_for, with_admin};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use vibra_proxy::log::{Format, Target};
-use vibra_proxy::{AccessLog, Config, Handle, RateLimit};
+use vibra_proxy::{AccessLog, Handle, RateLimit};
 use vibra_routing::Algorithm;
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n";
@@ -37,23 +37,6 @@ fn slow(barrier: &Barrier) -> Server {
         barrier.pass();
         "at last".to_owned()
     })
-}
-
-/// A client with an address of its own.
-fn client_at(address: [u8; 4], dispatcher: &Handle) -> Client {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
-    socket.connect(&dispatcher.addresses()[0].into()).unwrap();
-    Client::over(socket.into())
-}
-
-fn metric(dispatcher: &Handle, name: &str) -> u64 {
-    let mut admin = Client::connect(dispatcher.admin().unwrap());
-    let text = admin.get("/metrics");
-    let value = |line: &str| -> Option<u64> { line.strip_prefix(name)?.rsplit(' ').next()?.parse().ok() };
-    let values: Vec<_> = text.text().lines().filter_map(value).collect();
-    assert!(!values.is_empty(), "no {name} in {}", text.text());
-    values.iter().sum()
 }
 
 /// Sends a byte every few milliseconds for as long as the other side takes them and says nothing.
@@ -85,10 +68,6 @@ fn active(dispatcher: &Handle, server: &str) -> (u32, usize) {
     let status = dispatcher.status();
     let server = status.server(server).unwrap();
     (server.active, server.waiting)
-}
-
-fn with_admin(config: &mut Config) {
-    config.admin = Some("127.0.0.1:0".parse().unwrap());
 }
 
 #[test]
@@ -171,14 +150,14 @@ fn a_client_that_asks_too_often_is_told_so_while_another_is_served() {
         let clients = NonZeroUsize::new(1000).unwrap();
         config.limits.rate = Some(RateLimit { per_second, burst, header: None, clients });
     });
-    let mut greedy = client_at([127, 0, 0, 2], &dispatcher);
+    let mut greedy = Client::at([127, 0, 0, 2], &dispatcher);
     let answers: Vec<_> = (0..20).map(|_| greedy.get("/")).collect();
     assert!(answers[..3].iter().all(|answer| answer.status() == 200));
     let refused: Vec<_> = answers.iter().filter(|answer| answer.status() == 429).collect();
     // A slow machine may let one more pass.
     assert!(refused.len() >= 10, "{}", refused.len());
     assert!(refused.iter().all(|answer| answer.header("retry-after").as_deref() == Some("1")));
-    assert_eq!(client_at([127, 0, 0, 3], &dispatcher).get("/").status(), 200);
+    assert_eq!(Client::at([127, 0, 0, 3], &dispatcher).get("/").status(), 200);
     let counted = metric(&dispatcher, "vibra_proxy_refused_total{status=\"429\",reason=\"rate\"}");
     assert_eq!(counted, refused.len() as u64);
 }
@@ -286,12 +265,12 @@ fn an_address_with_too_many_connections_gets_no_more_and_others_do() {
         with_admin(config);
         config.limits.connections_per_address = 2;
     });
-    let greedy = || client_at([127, 0, 0, 2], &dispatcher);
+    let greedy = || Client::at([127, 0, 0, 2], &dispatcher);
     let mut first = greedy();
     let mut second = greedy();
     assert!(first.get("/").status() == 200 && second.get("/").status() == 200);
     assert!(greedy().is_ended());
-    assert_eq!(client_at([127, 0, 0, 3], &dispatcher).get("/").status(), 200);
+    assert_eq!(Client::at([127, 0, 0, 3], &dispatcher).get("/").status(), 200);
     assert_eq!(metric(&dispatcher, "vibra_proxy_crowded_connections_total"), 1);
     assert_eq!(second.get("/").status(), 200);
     first.close();

@@ -206,6 +206,14 @@ impl Client {
         Self::connect(dispatcher.addresses()[0])
     }
 
+    /// With an address of its own.
+    pub fn at(address: [u8; 4], dispatcher: &Handle) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
+        socket.connect(&dispatcher.addresses()[0].into()).unwrap();
+        Self::over(socket.into())
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
@@ -346,6 +354,21 @@ pub fn dispatcher(endpoints: &[String], change: impl FnOnce(&mut Config)) -> Han
 /// A dispatcher in front of one server.
 pub fn before(server: &Server) -> Handle {
     dispatcher(&[server.endpoint()], |_| {})
+}
+
+/// The sum of the series of a metric that begin so; the dispatcher has an admin address.
+pub fn metric(dispatcher: &Handle, name: &str) -> u64 {
+    let mut admin = Client::connect(dispatcher.admin().unwrap());
+    let text = admin.get("/metrics");
+    let value = |line: &str| -> Option<u64> { line.strip_prefix(name)?.rsplit(' ').next()?.parse().ok() };
+    let values: Vec<_> = text.text().lines().filter_map(value).collect();
+    assert!(!values.is_empty(), "no {name} in {}", text.text());
+    values.iter().sum()
+}
+
+/// Gives a dispatcher an admin address.
+pub fn with_admin(config: &mut Config) {
+    config.admin = Some("127.0.0.1:0".parse().unwrap());
 }
 
 /// An address where nothing listens.
