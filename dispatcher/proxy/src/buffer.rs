@@ -46,8 +46,16 @@ impl Buffer {
     }
 
     /// Whether no more bytes fit in.
-    pub(crate) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.end - self.start == self.space.len()
+    }
+
+    /// Moves the bytes to the front of `space`, which has room for them; returns what they were in.
+    fn move_to(&mut self, mut space: Box<[u8]>) -> Box<[u8]> {
+        let waiting = self.bytes().len();
+        space[..waiting].copy_from_slice(self.bytes());
+        (self.start, self.end) = (0, waiting);
+        mem::replace(&mut self.space, space)
     }
 
     /// How much space there is, taken or not.
@@ -56,7 +64,7 @@ impl Buffer {
     }
 
     /// Whether there is space at all.
-    pub(crate) fn has_space(&self) -> bool {
+    fn has_space(&self) -> bool {
         !self.space.is_empty()
     }
 }
@@ -71,30 +79,54 @@ pub(crate) struct Buffers {
 /// So many spare buffers are kept.
 const KEPT: usize = 64;
 
+/// No more space than this is left to a few bytes for which the next are waited for: they may take their time. It is enough
+/// for most heads.
+const SMALL: usize = 4096;
+
 impl Buffers {
     /// Buffers of `size` bytes.
     pub(crate) fn new(size: usize) -> Self {
         Buffers { size, spare: RefCell::default() }
     }
 
-    /// Gives `buffer` space, if it has none.
+    /// Whether `buffer` can take no more bytes, however much space it is given.
+    pub(crate) fn is_full(&self, buffer: &Buffer) -> bool {
+        buffer.bytes().len() == self.size
+    }
+
+    /// Gives `buffer` space, if it has none left.
     pub(crate) fn lend(&self, buffer: &mut Buffer) {
-        if !buffer.has_space() {
+        if buffer.is_full() && buffer.size() < self.size {
             let spare = self.spare.borrow_mut().pop();
-            buffer.space = spare.unwrap_or_else(|| vec![0; self.size].into_boxed_slice());
+            buffer.move_to(spare.unwrap_or_else(|| space(self.size)));
+        }
+    }
+
+    /// Leaves `buffer`, for which bytes are waited for, no more space than it needs if that is little.
+    pub(crate) fn shrink(&self, buffer: &mut Buffer) {
+        if !buffer.is_empty() && buffer.bytes().len() < SMALL && buffer.size() > SMALL {
+            self.put_aside(buffer.move_to(space(SMALL)));
         }
     }
 
     /// Takes the space of `buffer` back, if nothing waits in it.
     pub(crate) fn reclaim(&self, buffer: &mut Buffer) {
         if buffer.is_empty() && buffer.has_space() {
-            let space = mem::take(&mut buffer.space);
-            let mut spare = self.spare.borrow_mut();
-            if spare.len() < KEPT {
-                spare.push(space);
-            }
+            self.put_aside(mem::take(&mut buffer.space));
         }
     }
+
+    /// Keeps space for the next buffer.
+    fn put_aside(&self, space: Box<[u8]>) {
+        let mut spare = self.spare.borrow_mut();
+        if space.len() == self.size && spare.len() < KEPT {
+            spare.push(space);
+        }
+    }
+}
+
+fn space(size: usize) -> Box<[u8]> {
+    vec![0; size].into_boxed_slice()
 }
 
 #[cfg(test)]
@@ -121,5 +153,51 @@ mod tests {
         buffers.reclaim(&mut buffer);
         assert!(!buffer.has_space());
         assert_eq!(buffers.spare.borrow().len(), 1);
+    }
+
+    fn fill(buffer: &mut Buffer, bytes: usize) {
+        buffer.room()[..bytes].fill(b'x');
+        buffer.filled(bytes);
+    }
+
+    #[test]
+    fn a_few_bytes_that_wait_for_more_hold_little_space_until_they_need_it() {
+        let buffers = Buffers::new(2 * SMALL);
+        let mut buffer = Buffer::default();
+        buffers.lend(&mut buffer);
+        assert_eq!(buffer.size(), 2 * SMALL, "what comes is read into a large one");
+        fill(&mut buffer, 3);
+        buffer.take(1);
+        buffers.shrink(&mut buffer);
+        assert_eq!((buffer.size(), buffer.bytes()), (SMALL, &b"xx"[..]));
+        assert_eq!(buffers.spare.borrow().len(), 1);
+        buffers.lend(&mut buffer);
+        assert_eq!(buffer.size(), SMALL, "it has room");
+        fill(&mut buffer, SMALL - 2);
+        assert!(!buffers.is_full(&buffer));
+        buffers.lend(&mut buffer);
+        assert_eq!((buffer.size(), buffer.bytes().len(), buffers.spare.borrow().len()), (2 * SMALL, SMALL, 0));
+        buffers.shrink(&mut buffer);
+        assert_eq!(buffer.size(), 2 * SMALL, "it is in use");
+        fill(&mut buffer, SMALL);
+        assert!(buffers.is_full(&buffer));
+        assert_eq!(buffer.bytes(), [b'x'; 2 * SMALL]);
+    }
+
+    #[test]
+    fn small_space_is_not_kept_and_a_small_buffer_stays_as_it_is() {
+        let buffers = Buffers::new(2 * SMALL);
+        let mut buffer = Buffer::default();
+        buffers.lend(&mut buffer);
+        fill(&mut buffer, 1);
+        buffers.shrink(&mut buffer);
+        buffer.take(1);
+        buffers.reclaim(&mut buffer);
+        assert_eq!(buffers.spare.borrow().iter().map(|space| space.len()).collect::<Vec<_>>(), [2 * SMALL]);
+        let buffers = Buffers::new(4);
+        buffers.lend(&mut buffer);
+        fill(&mut buffer, 1);
+        buffers.shrink(&mut buffer);
+        assert_eq!(buffer.size(), 4);
     }
 }

@@ -95,8 +95,10 @@ impl Conn {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.wire.buffers.lend(&mut self.input);
         let read = self.io.poll_read(cx, self.input.room());
-        if let Poll::Ready(Ok(n)) = read {
-            self.input.filled(n);
+        match read {
+            Poll::Ready(Ok(n)) => self.input.filled(n),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.wire.buffers.shrink(&mut self.input),
         }
         self.settle();
         read
@@ -117,7 +119,7 @@ impl Conn {
                 self.settle();
                 return Poll::Ready(Ok(head));
             }
-            if self.input.has_space() && self.input.is_full() {
+            if self.wire.buffers.is_full(&self.input) {
                 return Poll::Ready(Err(HeadError::TooLong));
             }
             match ready!(self.poll_fill(cx)) {
@@ -275,7 +277,7 @@ impl Source for Conn {
                 return Poll::Ready(Ok(piece));
             }
             // Framing alone must not fill it: its lines are bounded, and trailers by this.
-            if self.input.has_space() && self.input.is_full() {
+            if self.wire.buffers.is_full(&self.input) {
                 return Poll::Ready(Err(BodyError::Malformed));
             }
             match ready!(self.poll_fill(cx)) {

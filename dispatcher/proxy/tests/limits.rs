@@ -336,6 +336,26 @@ fn without_memory_new_requests_are_sent_away_until_there_is_some() {
 }
 
 #[test]
+fn heads_that_dribble_in_hold_little_memory() {
+    const CLIENTS: usize = 200;
+    let server = Server::named("well");
+    let dispatcher = dispatcher(&[server.endpoint()], |config| {
+        with_admin(config);
+        // With a whole buffer each they would take several times that.
+        config.limits.memory = 2 << 20;
+        config.limits.connections_per_address = 1000;
+    });
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::of(&dispatcher)).collect();
+    clients.iter_mut().for_each(|client| client.send("GET / HTTP/1.1\r\nHost: shop.example\r\nX-Slow: "));
+    wait_for("most of them are waited for", || metric(&dispatcher, "vibra_proxy_memory_bytes") > CLIENTS as u64 * 3500);
+    assert_eq!(get(&dispatcher, "/").status(), 200);
+    for client in &mut clients {
+        client.send("at last\r\n\r\n");
+        assert_eq!(client.response().unwrap().status(), 200);
+    }
+}
+
+#[test]
 fn long_targets_and_long_bodies_are_refused() {
     let server = Server::well(|request| request.body.len().to_string());
     let dispatcher = dispatcher(&[server.endpoint()], |config| {
