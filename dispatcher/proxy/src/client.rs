@@ -325,8 +325,9 @@ impl Client {
         }
         loop {
             let end = match front.request().await {
-                Ok(head) => exchange::run(self, &mut front, &head).await,
-                Err(NoRequest::Refused(refusal)) => exchange::refuse(self, &mut front, refusal).await,
+                // What an exchange needs shall not be a part of every task that rests.
+                Ok(head) => Box::pin(exchange::run(self, &mut front, &head)).await,
+                Err(NoRequest::Refused(refusal)) => Box::pin(exchange::refuse(self, &mut front, refusal)).await,
                 Err(NoRequest::Rests) => return front.conn().io().apart().ok(),
                 Err(NoRequest::Gone) => {
                     front.leave();
