@@ -74,10 +74,15 @@ impl Buffer {
 pub(crate) struct Buffers {
     size: usize,
     spare: RefCell<Vec<Box<[u8]>>>,
+    /// For what goes out.
+    staging: RefCell<Vec<Vec<u8>>>,
 }
 
 /// So many spare buffers are kept.
 const KEPT: usize = 64;
+
+/// No spare space for what goes out is larger.
+const STAGING: usize = 8192;
 
 /// No more space than this is left to a few bytes for which the next are waited for: they may take their time. It is enough
 /// for most heads.
@@ -86,7 +91,7 @@ const SMALL: usize = 4096;
 impl Buffers {
     /// Buffers of `size` bytes.
     pub(crate) fn new(size: usize) -> Self {
-        Buffers { size, spare: RefCell::default() }
+        Buffers { size, spare: RefCell::default(), staging: RefCell::default() }
     }
 
     /// Whether `buffer` can take no more bytes, however much space it is given.
@@ -113,6 +118,26 @@ impl Buffers {
     pub(crate) fn reclaim(&self, buffer: &mut Buffer) {
         if buffer.is_empty() && buffer.has_space() {
             self.put_aside(mem::take(&mut buffer.space));
+        }
+    }
+
+    /// Gives `staged` space, if it has none and some is spare.
+    pub(crate) fn lend_staging(&self, staged: &mut Vec<u8>) {
+        if staged.capacity() == 0
+            && let Some(spare) = self.staging.borrow_mut().pop()
+        {
+            *staged = spare;
+        }
+    }
+
+    /// Empties `staged`, and takes its space back.
+    pub(crate) fn reclaim_staging(&self, staged: &mut Vec<u8>) {
+        let mut space = mem::take(staged);
+        let mut staging = self.staging.borrow_mut();
+        if space.capacity() > 0 && staging.len() < KEPT {
+            space.clear();
+            space.shrink_to(STAGING);
+            staging.push(space);
         }
     }
 
@@ -182,6 +207,24 @@ mod tests {
         fill(&mut buffer, SMALL);
         assert!(buffers.is_full(&buffer));
         assert_eq!(buffer.bytes(), [b'x'; 2 * SMALL]);
+    }
+
+    #[test]
+    fn space_for_what_goes_out_is_used_again_but_not_kept_if_it_is_large() {
+        let buffers = Buffers::new(4);
+        let mut staged = Vec::new();
+        buffers.lend_staging(&mut staged);
+        assert_eq!(staged.capacity(), 0, "none is spare");
+        buffers.reclaim_staging(&mut staged);
+        assert!(buffers.staging.borrow().is_empty(), "there was none");
+        staged.resize(2 * STAGING, b'x');
+        buffers.reclaim_staging(&mut staged);
+        assert_eq!(staged.capacity(), 0);
+        buffers.lend_staging(&mut staged);
+        assert!(staged.is_empty() && (1..2 * STAGING).contains(&staged.capacity()), "{}", staged.capacity());
+        staged.push(b'y');
+        buffers.lend_staging(&mut staged);
+        assert_eq!(staged, b"y", "what is staged stays");
     }
 
     #[test]

@@ -16,8 +16,6 @@ use std::task::{Context, Poll, ready};
 const GATHERED: usize = 32 * 1024;
 /// A piece of a body that is no longer goes out in one with what is staged: copying it costs less than a second slice.
 const COPIED: usize = 4096;
-/// A connection at rest keeps no more space for what goes out.
-const KEPT: usize = 1024;
 
 /// What connections of a thread have in common.
 #[derive(Debug)]
@@ -154,6 +152,11 @@ impl Conn {
     /// Space for what goes out next: a head. The body after it is chunked or goes as it is.
     pub(crate) fn stage(&mut self, chunked: bool) -> &mut Vec<u8> {
         self.chunked = chunked;
+        self.staging()
+    }
+
+    fn staging(&mut self) -> &mut Vec<u8> {
+        self.wire.buffers.lend_staging(&mut self.staged);
         &mut self.staged
     }
 
@@ -165,8 +168,7 @@ impl Conn {
     fn sent(&mut self, n: usize) {
         self.gone += n;
         if self.is_flushed() {
-            self.staged.clear();
-            self.staged.shrink_to(KEPT);
+            self.wire.buffers.reclaim_staging(&mut self.staged);
             self.gone = 0;
             self.settle();
         }
@@ -318,14 +320,15 @@ impl Sink for Conn {
         }
         if self.chunked {
             // Writing to a vector does not fail.
-            let _ = write!(self.staged, "{:x}\r\n", data.len());
-            self.staged.extend_from_slice(data);
-            self.staged.extend_from_slice(b"\r\n");
+            let staged = self.staging();
+            let _ = write!(staged, "{:x}\r\n", data.len());
+            staged.extend_from_slice(data);
+            staged.extend_from_slice(b"\r\n");
             self.settle();
             return Poll::Ready(Ok(data.len()));
         }
         if data.len() <= COPIED {
-            self.staged.extend_from_slice(data);
+            self.staging().extend_from_slice(data);
             return Poll::Ready(Ok(data.len()));
         }
         loop {
@@ -343,10 +346,11 @@ impl Sink for Conn {
 
     fn finish(&mut self, trailers: Option<&Fields>) {
         if self.chunked {
-            self.staged.extend_from_slice(b"0\r\n");
+            let staged = self.staging();
+            staged.extend_from_slice(b"0\r\n");
             match trailers {
-                Some(trailers) => rewrite::trailers(trailers, &mut self.staged),
-                None => self.staged.extend_from_slice(b"\r\n"),
+                Some(trailers) => rewrite::trailers(trailers, staged),
+                None => staged.extend_from_slice(b"\r\n"),
             }
             self.chunked = false;
         }

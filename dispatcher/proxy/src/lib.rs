@@ -31,7 +31,8 @@
 //! Each of [`Config::threads`] threads has its own listener (`SO_REUSEPORT`), runtime, connections to servers and
 //! counters, and serves a request from its first byte to its last. Threads share the routing snapshot, which is swapped
 //! whole, and the servers' counts of active requests. No lock is taken on the way of a request, except under LARD and
-//! slots, whose threads must share one memory of objects.
+//! slots, whose threads must share one memory of objects. A client's connection that rests for long is parked: it has a
+//! task again when something comes.
 //!
 //! A request's phases are drawn in the module `exchange`. One more thread hears of the cluster and of the servers'
 //! health, obeys operators, and makes the routing snapshots.
