@@ -27,6 +27,7 @@ use crate::routes::Routes;
 use crate::server::Server;
 use crate::tls::{Acceptor, Connector};
 use crate::trace::Sampling;
+use foldhash::fast::FixedState;
 use std::cell::{Cell, RefCell, RefMut};
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
@@ -51,7 +52,8 @@ pub(crate) struct Worker {
     tally: Arc<ClientTally>,
     view: RefCell<Rc<View>>,
     state: RefCell<PickState>,
-    clients: RefCell<HashMap<u64, Rc<Client>>>,
+    /// By their numbers, which nobody else chooses.
+    clients: RefCell<HashMap<u64, Rc<Client>, FixedState>>,
     /// Connections of clients that rest, and have no task.
     lot: Lot<Kept>,
     /// A client has gone.
