@@ -90,8 +90,7 @@ pub(crate) async fn open(
     if !server.endpoint.has_tls() {
         return Ok((Io::Plain(stream), manner.protocol));
     }
-    // Its state is large and short-lived: it shall not make every request's task as large.
-    let connecting = Box::pin(connector.connect(stream, server.endpoint.host(), manner.protocol));
+    let connecting = connector.connect(stream, server.endpoint.host(), manner.protocol);
     let (stream, agreed) = connecting.await.map_err(ConnectError::Tls)?;
     Ok((Io::Tls(Box::new(stream)), agreed))
 }

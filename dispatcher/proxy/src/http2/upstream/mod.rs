@@ -71,9 +71,7 @@ impl Connection {
             // None before the server has said how many it takes.
             .initial_max_send_streams(0);
         let scheme = if io.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
-        // Their state is large: it shall not make every request's task as large.
-        let shaking = Box::pin(builder.handshake(io));
-        let (sender, connection) = shaking.await.map_err(ConnectError::Http2)?;
+        let (sender, connection) = builder.handshake(io).await.map_err(ConnectError::Http2)?;
         let mut connection = Box::pin(connection);
         let settled = poll_fn(|cx| match connection.as_mut().poll(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
