@@ -102,8 +102,12 @@ impl Buffers {
     /// Gives `buffer` space, if it has none left.
     pub(crate) fn lend(&self, buffer: &mut Buffer) {
         if buffer.is_full() && buffer.size() < self.size {
-            let spare = self.spare.borrow_mut().pop();
-            buffer.move_to(spare.unwrap_or_else(|| space(self.size)));
+            let spare = self.spare.borrow_mut().pop().unwrap_or_else(|| space(self.size));
+            if buffer.has_space() {
+                buffer.move_to(spare);
+            } else {
+                buffer.space = spare;
+            }
         }
     }
 

@@ -30,7 +30,7 @@ const NEW: Duration = Duration::from_secs(1);
 
 /// How long a connection rests in a task of its own before it is parked: a task that ends and one that begins cost more
 /// time than is worth the memory where clients have more to say.
-const NAP: Duration = Duration::from_millis(500);
+const NAP: Duration = Duration::from_millis(100);
 
 /// What a client's connection waits for. Each has a time-out of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -81,8 +81,8 @@ fn a_parked_connection_that_overstays_is_closed() {
     let dispatcher = parking(&server, |config| config.timeouts.client_idle = Duration::from_secs(3));
     let mut client = parked(&dispatcher);
     assert!(client.is_ended());
-    assert_eq!(metric(&dispatcher, "vibra_proxy_timeouts_total{wait=\"idle\"}"), 1);
-    assert_eq!(metric(&dispatcher, "vibra_proxy_open_connections"), 0);
+    wait_for("that is counted", || metric(&dispatcher, "vibra_proxy_timeouts_total{wait=\"idle\"}") == 1);
+    wait_for("it has gone", || metric(&dispatcher, "vibra_proxy_open_connections") == 0);
     wait_for_parked(&dispatcher, 0);
 }
 
