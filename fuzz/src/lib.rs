@@ -12,6 +12,7 @@
 //! The readers are private to their crates, so their files are compiled here once more.
 
 mod configuration;
+mod http2;
 mod messages;
 mod origins;
 mod routing;
@@ -32,6 +33,7 @@ fuzzed! {
     forwarded: "../../dispatcher/proxy/src/forwarded.rs",
     ids: "../../dispatcher/proxy/src/ids.rs",
     http1: "../../dispatcher/proxy/src/http1/mod.rs",
+    http2_head: "../../dispatcher/proxy/src/http2/head.rs",
     peers: "../../dispatcher/proxy/src/peers.rs",
     proxy_protocol: "../../dispatcher/proxy/src/proxy_protocol.rs",
     resume: "../../dispatcher/proxy/src/resume.rs",
@@ -56,6 +58,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "chunked", check: messages::chunked, words: messages::CHUNK_WORDS },
     Target { name: "configuration", check: configuration::check, words: configuration::WORDS },
     Target { name: "forwarded", check: origins::forwarded, words: origins::FORWARDED_WORDS },
+    Target { name: "http2-request", check: http2::request, words: http2::WORDS },
     Target { name: "proxy-header", check: origins::proxy_header, words: origins::PROXY_WORDS },
     Target { name: "request", check: messages::request, words: messages::REQUEST_WORDS },
     Target { name: "response", check: messages::response, words: messages::RESPONSE_WORDS },

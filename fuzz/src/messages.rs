@@ -91,7 +91,7 @@ pub(crate) const CHUNK_WORDS: &[&str] = &[
     "X: y\r\n",
 ];
 
-const STRICT: Rules = Rules { fields: 100, line: 8192, target: 8000, coding_overrules_length: false };
+pub(crate) const STRICT: Rules = Rules { fields: 100, line: 8192, target: 8000, coding_overrules_length: false };
 const LENIENT: Rules = Rules { coding_overrules_length: true, ..STRICT };
 /// What goes on has some fields more than what came.
 const NEXT: Rules = Rules { fields: 2 * STRICT.fields, line: 2 * STRICT.line, ..STRICT };
@@ -117,25 +117,31 @@ pub(crate) fn request(data: &[u8]) {
     let Some((head, body)) = split_head(data) else { return };
     for rules in [STRICT, LENIENT] {
         let Ok(request) = RequestHead::read(head, &rules) else { continue };
-        assert_eq!(object_name(request.path()), request.path(), "the routing key is not the path");
-        let hop = Hop { address: "192.0.2.1", trusted: body.len() % 2 == 1, scheme: "http", host: request.host() };
-        let onward = Onward { hop, peers: &PEERS, endpoint: ENDPOINT, marks: MARKS, rest: None };
-        let mut out = Vec::new();
-        rewrite::request(&request, &onward, &mut out);
-        let fields = plainly(&out);
-        let again = RequestHead::read(&out, &NEXT).unwrap_or_else(|e| panic!("{e:?}: {}", out.escape_ascii()));
-        assert_eq!((&again.method, again.path(), again.query()), (&request.method, request.path(), request.query()));
-        assert_eq!(again.host(), Some(request.host().unwrap_or(ENDPOINT.as_bytes())));
-        assert_eq!((again.length, again.upgrades), (request.length, request.upgrades));
-        framed(&fields, request.length);
-        for name in ["host", "via", "x-forwarded-for", "x-forwarded-proto"] {
-            assert_eq!(fields.iter().filter(|(key, _)| key == name).count(), 1, "{name}: {}", out.escape_ascii());
-        }
-        no_hop_by_hop(&fields, &["connection", "te", "transfer-encoding", "upgrade"]);
+        goes_on(&request, body.len() % 2 == 1);
         if request.length == Length::Chunked {
             chunked(body);
         }
     }
+}
+
+/// What a server gets of a request, the fields of which are returned, says the same to any reader.
+pub(crate) fn goes_on(request: &RequestHead, trusted: bool) -> Vec<(String, Vec<u8>)> {
+    assert_eq!(object_name(request.path()), request.path(), "the routing key is not the path");
+    let hop = Hop { address: "192.0.2.1", trusted, scheme: "http", host: request.host() };
+    let onward = Onward { hop, peers: &PEERS, endpoint: ENDPOINT, marks: MARKS, rest: None };
+    let mut out = Vec::new();
+    rewrite::request(request, &onward, &mut out);
+    let fields = plainly(&out);
+    let again = RequestHead::read(&out, &NEXT).unwrap_or_else(|e| panic!("{e:?}: {}", out.escape_ascii()));
+    assert_eq!((&again.method, again.path(), again.query()), (&request.method, request.path(), request.query()));
+    assert_eq!(again.host(), Some(request.host().unwrap_or(ENDPOINT.as_bytes())));
+    assert_eq!((again.length, again.upgrades), (request.length, request.upgrades));
+    framed(&fields, request.length);
+    for name in ["host", "via", "x-forwarded-for", "x-forwarded-proto"] {
+        assert_eq!(fields.iter().filter(|(key, _)| key == name).count(), 1, "{name}: {}", out.escape_ascii());
+    }
+    no_hop_by_hop(&fields, &["connection", "te", "transfer-encoding", "upgrade"]);
+    fields
 }
 
 /// A response is refused, or what a client gets of it says the same to any reader.

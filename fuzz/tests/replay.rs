@@ -96,6 +96,7 @@ replayed! {
     chunked: "chunked",
     configuration: "configuration",
     forwarded: "forwarded",
+    http2_request: "http2-request",
     proxy_header: "proxy-header",
     request: "request",
     response: "response",

@@ -403,7 +403,9 @@ pub(crate) struct OpenStream {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         let mut streams = self.connection.streams.borrow_mut();
-        streams.retain(|stream| !Rc::ptr_eq(stream, &self.client));
+        if let Some(place) = streams.iter().position(|stream| Rc::ptr_eq(stream, &self.client)) {
+            streams.swap_remove(place);
+        }
         if streams.is_empty() {
             // Its rest begins.
             self.connection.wake();

@@ -11,6 +11,7 @@ use crate::io::Io;
 use std::io::{self, Write};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use tokio::io::ReadBuf;
 
 /// So many bytes of chunks and small pieces are gathered before they are written.
 const GATHERED: usize = 32 * 1024;
@@ -200,15 +201,15 @@ impl Conn {
     }
 
     /// Reads what comes as it comes, what waits first.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.input.is_empty() {
-            return self.io.poll_read(cx, room);
+            return self.io.poll_fill(cx, room);
         }
-        let n = room.len().min(self.input.bytes().len());
-        room[..n].copy_from_slice(&self.input.bytes()[..n]);
+        let n = room.remaining().min(self.input.bytes().len());
+        room.put_slice(&self.input.bytes()[..n]);
         self.input.take(n);
         self.settle();
-        Poll::Ready(Ok(n))
+        Poll::Ready(Ok(()))
     }
 
     /// What bytes are written to as they are.

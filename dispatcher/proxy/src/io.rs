@@ -21,11 +21,15 @@ impl Io {
     /// Reads into `room`; 0 at the end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut room = ReadBuf::new(room);
+        self.poll_fill(cx, &mut room).map_ok(|()| room.filled().len())
+    }
+
+    /// Fills some of `room`; none at the end.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
-            Io::Plain(stream) => Pin::new(stream).poll_read(cx, &mut room),
-            Io::Tls(stream) => Pin::new(stream).poll_read(cx, &mut room),
+            Io::Plain(stream) => Pin::new(stream).poll_read(cx, room),
+            Io::Tls(stream) => Pin::new(stream).poll_read(cx, room),
         }
-        .map_ok(|()| room.filled().len())
     }
 
     /// Writes some of `first` and, once that is written, of `then`.

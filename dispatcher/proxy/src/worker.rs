@@ -13,6 +13,7 @@ use crate::conn::Wire;
 use crate::dispatcher::{Shared, Stop};
 use crate::http1::head::{Name, Rules};
 use crate::http1::{Length, RequestHead, rewrite};
+use crate::http2;
 use crate::ids::Ids;
 use crate::limits::{Limits, Timeouts};
 use crate::log::{Record, Sink};
@@ -63,6 +64,7 @@ pub(crate) struct Worker {
     sampling: Option<Sampling>,
     logs: RefCell<Vec<Sink>>,
     retries: RefCell<RetryBudget>,
+    stream_tasks: Rc<http2::Tasks>,
 }
 
 /// The routing snapshot as one thread sees it: with its own pools, at the servers' indexes.
@@ -133,6 +135,7 @@ impl Worker {
             sampling: shared.config.trace.as_ref().map(|trace| Sampling::new(trace.sample)),
             logs: RefCell::new(logs),
             retries: RefCell::new(RetryBudget::new(&shared.config.limits)),
+            stream_tasks: Rc::default(),
             shared,
         })
     }
@@ -176,6 +179,11 @@ impl Worker {
 
     pub(crate) fn tally(&self) -> &ClientTally {
         &self.tally
+    }
+
+    /// What serves streams of HTTP/2.
+    pub(crate) fn stream_tasks(&self) -> &Rc<http2::Tasks> {
+        &self.stream_tasks
     }
 
     /// Where new ids come from.

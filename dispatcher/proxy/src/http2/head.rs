@@ -7,13 +7,21 @@
 
 use crate::http1::head::{Fields, Rules, Version, read_trailers};
 use crate::http1::{Bad, RequestHead};
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 /// Most heads are no longer.
-const USUAL: usize = 1024;
+pub(super) const USUAL: usize = 1024;
+
+/// What every message has a value of its own of.
+static UNIQUE: [HeaderName; 3] = [
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("x-request-start"),
+    HeaderName::from_static("traceparent"),
+];
 
 /// Reads the head of a request that a body follows, if `has_body`.
 ///
@@ -72,15 +80,22 @@ pub(super) fn trailers(fields: &HeaderMap, rules: &Rules) -> Result<Fields, Bad>
 
 /// The fields of a head or a trailer section as HTTP/1.1 has it, without its start line and up to its empty line.
 pub(super) fn fields(lines: &[u8]) -> HeaderMap {
-    let mut fields = HeaderMap::with_capacity(16);
-    let mut rest = lines;
+    let mut fields = HeaderMap::with_capacity(memchr::memchr_iter(b'\n', lines).count());
+    // One space for all values, unless it is large: h2 may remember a value, and with it all that it is a part of.
+    let whole = if lines.len() <= USUAL { Bytes::copy_from_slice(lines) } else { Bytes::new() };
+    let part = |value| if whole.is_empty() { Bytes::copy_from_slice(value) } else { whole.slice_ref(value) };
+    let mut rest = if whole.is_empty() { lines } else { &whole };
     while let Some(end) = memchr::memchr(b'\r', rest).filter(|&end| end > 0) {
         let line = &rest[..end];
         rest = rest.get(end + 2..).unwrap_or_default();
         let Some(colon) = memchr::memchr(b':', line) else { continue };
-        let (name, value) = (HeaderName::from_bytes(&line[..colon]), line[colon + 1..].trim_ascii());
+        let value = HeaderValue::from_maybe_shared(part(line[colon + 1..].trim_ascii()));
+        let unique = UNIQUE.iter().find(|name| name.as_str().as_bytes() == &line[..colon]);
+        let name = unique.map_or_else(|| HeaderName::from_bytes(&line[..colon]), |name| Ok(name.clone()));
         // What came through the reader of heads is both.
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+        if let (Ok(name), Ok(mut value)) = (name, value) {
+            // It never comes again: remembering it for compression would only drive out what does.
+            value.set_sensitive(unique.is_some());
             fields.append(name, value);
         }
     }

@@ -112,3 +112,21 @@ fn responses_have_the_fields_that_were_written() {
     assert_eq!((map["x-b"].as_bytes(), map.len()), (&b""[..], 4));
     assert_eq!(fields(b"\r\n").len(), 0);
 }
+
+#[test]
+fn fields_are_the_lines_and_only_ids_are_not_to_be_remembered() {
+    // Values are parts of one space, or, in a long head, spaces of their own.
+    for long in ["", &"y".repeat(USUAL)] {
+        let lines =
+            format!("Server: nginx\r\nx-request-id: abc\r\nX-A:  1 \r\nx-a:\r\nx-long: {long}\r\n\r\nbody: no\r\n");
+        let fields = fields(lines.as_bytes());
+        let found: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        assert_eq!(
+            found,
+            [("server", "nginx"), ("x-request-id", "abc"), ("x-a", "1"), ("x-a", ""), ("x-long", long)],
+            "{} bytes",
+            lines.len()
+        );
+        assert!(fields.iter().all(|(name, value)| value.is_sensitive() == (name == "x-request-id")));
+    }
+}

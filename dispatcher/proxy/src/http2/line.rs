@@ -24,6 +24,9 @@ struct Inner<'a> {
     balance: Rc<Balance>,
     client: &'a Client,
     blocked: Cell<bool>,
+    /// Whether all that has come was read, as far as this turn of the connection's task goes: h2 asks again for every
+    /// stream that it accepts.
+    exhausted: Cell<bool>,
 }
 
 impl<'a> Line<'a> {
@@ -35,12 +38,18 @@ impl<'a> Line<'a> {
             balance,
             client,
             blocked: Cell::new(false),
+            exhausted: Cell::new(false),
         }))
     }
 
     /// Whether there is something to be written that the client does not take.
     pub(super) fn is_blocked(&self) -> bool {
         self.0.blocked.get()
+    }
+
+    /// A turn of the connection's task begins.
+    pub(super) fn turns(&self) {
+        self.0.exhausted.set(false);
     }
 
     /// The scheme of URLs that are asked for here.
@@ -52,13 +61,11 @@ impl<'a> Line<'a> {
         let inner = &*self.0;
         let begun = inner.begun.get();
         if begun.is_empty() {
-            let n = ready!(inner.conn.borrow_mut().poll_read(cx, room.initialize_unfilled()))?;
-            room.advance(n);
-        } else {
-            let (now, later) = begun.split_at(begun.len().min(room.remaining()));
-            room.put_slice(now);
-            inner.begun.set(later);
+            return inner.conn.borrow_mut().poll_read(cx, room);
         }
+        let (now, later) = begun.split_at(begun.len().min(room.remaining()));
+        room.put_slice(now);
+        inner.begun.set(later);
         Poll::Ready(Ok(()))
     }
 
@@ -82,11 +89,13 @@ impl AsyncRead for Line<'_> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let inner = &*self.0;
         // Who has said too much is not listened to; the connection's task sees to the rest.
-        if inner.balance.is_spent() {
+        if inner.balance.is_spent() || inner.exhausted.get() {
             return Poll::Pending;
         }
         let before = room.filled().len();
-        ready!(self.read(cx, room))?;
+        let read = self.read(cx, room);
+        inner.exhausted.set(read.is_pending());
+        ready!(read)?;
         inner.frames.borrow_mut().pass(&room.filled()[before..], |used| {
             if used == Use::Talks {
                 inner.balance.talks();

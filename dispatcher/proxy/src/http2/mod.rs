@@ -10,6 +10,7 @@ mod frames;
 mod head;
 mod line;
 mod stream;
+mod tasks;
 pub(crate) mod upstream;
 
 use crate::client::Client;
@@ -23,7 +24,8 @@ use line::Line;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use tokio::task::spawn_local;
+use stream::Accepted;
+pub(crate) use tasks::Tasks;
 
 /// The largest window there is (RFC 9113, section 6.9.1).
 const MOST_WINDOW: u32 = (1 << 31) - 1;
@@ -59,10 +61,13 @@ async fn talk(client: &Rc<Client>, conn: &mut Conn, begun: &'static [u8]) -> End
         .max_local_error_reset_streams(Some(MOST_FAULTS))
         .max_concurrent_reset_streams(RESETS_KEPT)
         .handshake(line.clone());
-    let shaken = poll_fn(|cx| match std::pin::Pin::new(&mut handshake).poll(cx) {
-        Poll::Ready(shaken) => Poll::Ready(shaken.ok()),
-        Poll::Pending if client.is_overdue() => Poll::Ready(None),
-        Poll::Pending => Poll::Pending,
+    let shaken = poll_fn(|cx| {
+        line.turns();
+        match std::pin::Pin::new(&mut handshake).poll(cx) {
+            Poll::Ready(shaken) => Poll::Ready(shaken.ok()),
+            Poll::Pending if client.is_overdue() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
     });
     let Some(h2) = shaken.await else { return End::Closed };
     let mut connection = Connection { h2, client, line, balance, course: Course::Open };
@@ -100,6 +105,7 @@ enum End {
 impl Connection<'_> {
     /// Moves everything on that is not a stream's own affair.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.line.turns();
         if self.course == Course::Open && self.client.worker().is_draining() {
             self.course = Course::Draining;
             self.h2.graceful_shutdown();
@@ -143,7 +149,7 @@ impl Connection<'_> {
 
     /// Serves a stream in a task of its own.
     fn accept(&self, request: http::Request<h2::RecvStream>, respond: SendResponse<Bytes>) {
-        let (open, balance) = (self.client.open_stream(), self.balance.clone());
-        spawn_local(stream::serve(request, respond, open, balance, self.line.scheme()));
+        let (open, balance, scheme) = (self.client.open_stream(), self.balance.clone(), self.line.scheme());
+        self.client.worker().stream_tasks().serve(Accepted { request, respond, open, balance, scheme });
     }
 }

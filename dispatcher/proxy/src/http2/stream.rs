@@ -13,20 +13,24 @@ use crate::metrics::Refusal;
 use bytes::{Buf, Bytes};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-/// Serves a stream until it ends.
-pub(super) async fn serve(
-    request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
-    open: OpenStream,
-    balance: Rc<Balance>,
-    scheme: &'static str,
-) {
+/// A stream that a client has opened.
+pub(super) struct Accepted {
+    pub(super) request: Request<RecvStream>,
+    pub(super) respond: SendResponse<Bytes>,
+    pub(super) open: OpenStream,
+    pub(super) balance: Rc<Balance>,
+    pub(super) scheme: &'static str,
+}
+
+/// Serves a stream until it ends. Heads are written down in `space`, which is empty.
+pub(super) async fn serve(accepted: Accepted, space: &mut Vec<u8>) {
+    let Accepted { request, respond, open, balance, scheme } = accepted;
     let client = &open.client;
     let (parts, body) = request.into_parts();
     let head = head::request(&parts, !body.is_end_stream(), &client.worker().wire().rules);
@@ -44,7 +48,7 @@ pub(super) async fn serve(
         response: None,
         left: None,
         ended: false,
-        bytes: Vec::new(),
+        space,
     };
     drop(parts);
     client.begins().await;
@@ -63,7 +67,7 @@ pub(super) async fn serve(
 }
 
 /// The front that a stream is.
-pub(super) struct Stream {
+pub(super) struct Stream<'a> {
     client: Rc<Client>,
     balance: Rc<Balance>,
     scheme: &'static str,
@@ -84,18 +88,25 @@ pub(super) struct Stream {
     /// Whether all of the response has been handed over to be sent.
     ended: bool,
     /// Space for heads.
-    bytes: Vec<u8>,
+    space: &'a mut Vec<u8>,
 }
 
-impl Stream {
+impl Stream<'_> {
     /// Takes the head that was written.
     fn staged(&mut self, status: http::StatusCode) -> Response<()> {
-        let fields = memchr::memchr(b'\n', &self.bytes).map_or(self.bytes.len(), |at| at + 1);
+        let fields = memchr::memchr(b'\n', self.space).map_or(self.space.len(), |at| at + 1);
         let mut response = Response::new(());
         *response.status_mut() = status;
-        *response.headers_mut() = head::fields(&self.bytes[fields..]);
-        self.bytes.clear();
+        *response.headers_mut() = self.fields(fields);
         response
+    }
+
+    /// Takes the fields that were written, from there on.
+    fn fields(&mut self, start: usize) -> HeaderMap {
+        let fields = head::fields(&self.space[start..]);
+        self.space.clear();
+        self.space.shrink_to(head::USUAL);
+        fields
     }
 
     /// Begins the response. Where the client has reset the stream, that shows when more is to be sent.
@@ -114,7 +125,7 @@ fn gone() -> io::Error {
     io::ErrorKind::ConnectionReset.into()
 }
 
-impl Front for Stream {
+impl Front for Stream<'_> {
     fn began(&self) -> Instant {
         self.began
     }
@@ -124,7 +135,7 @@ impl Front for Stream {
     }
 
     fn interim(&mut self, head: &ResponseHead) {
-        rewrite::interim(head, &mut self.bytes);
+        rewrite::interim(head, self.space);
         let interim = self.staged(head.status);
         // Fails where the client has gone, which shows later.
         let _ = self.respond.send_informational(interim);
@@ -134,7 +145,7 @@ impl Front for Stream {
         // Frames need no coding; the stream's end is the body's.
         let length = if head.length == Length::Chunked { Length::UntilClose } else { head.length };
         let date = self.client.worker().clock().http_date();
-        rewrite::response(head, length, After::Open, &date, own, &mut self.bytes);
+        rewrite::response(head, length, After::Open, &date, own, self.space);
         self.begin(head.status, length);
     }
 
@@ -145,7 +156,7 @@ impl Front for Stream {
         }
         let date = self.client.worker().clock().http_date();
         let (status, text, retry_after) = (refusal.status(), refusal.text(), refusal.retry_after());
-        rewrite::own(status, text, retry_after, true, After::Open, &date, own, &mut self.bytes);
+        rewrite::own(status, text, retry_after, true, After::Open, &date, own, self.space);
         self.begin(refusal.status(), if self.to_head { Length::None } else { Length::UntilClose });
         if let Some(response) = self.response.as_mut().filter(|_| !self.to_head) {
             // It is short enough to be kept by h2 until the client wants it.
@@ -168,7 +179,7 @@ impl Front for Stream {
     }
 }
 
-impl Source for Stream {
+impl Source for Stream<'_> {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, BodyError>> {
         loop {
             if !self.data.is_empty() {
@@ -204,7 +215,7 @@ impl Source for Stream {
     }
 }
 
-impl Sink for Stream {
+impl Sink for Stream<'_> {
     fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let response = self.response.as_mut().ok_or_else(gone)?;
         response.reserve_capacity(data.len());
@@ -230,13 +241,14 @@ impl Sink for Stream {
             return;
         }
         self.ended = true;
+        let trailers = trailers.map(|trailers| {
+            rewrite::trailers(trailers, self.space);
+            self.fields(0)
+        });
         let Some(response) = &mut self.response else { return };
         // Either fails where the client has gone.
         let _ = match trailers {
-            Some(trailers) => {
-                rewrite::trailers(trailers, &mut self.bytes);
-                response.send_trailers(head::fields(&self.bytes))
-            }
+            Some(trailers) => response.send_trailers(trailers),
             None => response.send_data(Bytes::new(), true),
         };
     }
