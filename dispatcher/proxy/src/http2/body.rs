@@ -46,6 +46,11 @@ impl Incoming {
         }
     }
 
+    /// Whether all of it has come and was taken.
+    pub(super) fn is_whole(&self) -> bool {
+        self.read || self.data.is_empty() && self.stream.is_end_stream()
+    }
+
     pub(super) fn data(&self) -> &[u8] {
         &self.data
     }
@@ -100,21 +105,24 @@ impl Outgoing {
         Poll::Ready(Ok(n))
     }
 
+    /// Ends it with those bytes, for which h2 waits for the window.
+    pub(super) fn end_with(&mut self, bytes: Bytes) {
+        self.ended = true;
+        // Fails where the other side has gone.
+        let _ = self.stream.send_data(bytes, true);
+    }
+
     /// As [`Sink::finish`](crate::body::Sink::finish).
     pub(super) fn finish(&mut self, trailers: Option<&Fields>) {
         if self.ended {
             return;
         }
+        let Some(trailers) = trailers else { return self.end_with(Bytes::new()) };
         self.ended = true;
-        // Either fails where the other side has gone.
-        let _ = match trailers {
-            Some(trailers) => {
-                let mut lines = Vec::new();
-                rewrite::trailers(trailers, &mut lines);
-                self.stream.send_trailers(head::fields(&lines))
-            }
-            None => self.stream.send_data(Bytes::new(), true),
-        };
+        let mut lines = Vec::new();
+        rewrite::trailers(trailers, &mut lines);
+        // Fails where the other side has gone.
+        let _ = self.stream.send_trailers(head::fields(&lines));
     }
 
     /// All is with h2, which sends as soon as it can. What is left to be told is that the other side wants no more.

@@ -1,6 +1,7 @@
 //! One stream: a request and its response.
 
 use super::balance::Balance;
+use super::body::{Incoming, Outgoing, gone};
 use super::head;
 use crate::body::{BodyError, Piece, Sink, Source};
 use crate::client::{Client, OpenStream};
@@ -10,10 +11,10 @@ use crate::http1::head::Fields;
 use crate::http1::rewrite::{self, After, Own};
 use crate::http1::{Length, ResponseHead};
 use crate::metrics::Refusal;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, Method, Request, Response};
+use h2::{Reason, RecvStream};
+use http::{Method, Request, Response};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -40,14 +41,9 @@ pub(super) async fn serve(accepted: Accepted, space: &mut Vec<u8>) {
         balance,
         scheme,
         began: Instant::now(),
-        request: body,
-        data: Bytes::new(),
-        read: false,
-        trailers: None,
+        request: Incoming::new(body),
         respond,
         response: None,
-        left: None,
-        ended: false,
         space,
     };
     drop(parts);
@@ -73,20 +69,11 @@ pub(super) struct Stream<'a> {
     scheme: &'static str,
     /// When the request was taken.
     began: Instant,
-    request: RecvStream,
-    /// What has come of the request's body and was not taken.
-    data: Bytes,
-    /// Whether the request's body has come to its end.
-    read: bool,
-    trailers: Option<Fields>,
+    request: Incoming,
     to_head: bool,
     respond: SendResponse<Bytes>,
-    /// The response's body, once the response has begun and if it has one.
-    response: Option<SendStream<Bytes>>,
-    /// How much of a response of known length is left to be sent.
-    left: Option<u64>,
-    /// Whether all of the response has been handed over to be sent.
-    ended: bool,
+    /// The response's body, once the response has begun.
+    response: Option<Outgoing>,
     /// Space for heads.
     space: &'a mut Vec<u8>,
 }
@@ -97,32 +84,18 @@ impl Stream<'_> {
         let fields = memchr::memchr(b'\n', self.space).map_or(self.space.len(), |at| at + 1);
         let mut response = Response::new(());
         *response.status_mut() = status;
-        *response.headers_mut() = self.fields(fields);
-        response
-    }
-
-    /// Takes the fields that were written, from there on.
-    fn fields(&mut self, start: usize) -> HeaderMap {
-        let fields = head::fields(&self.space[start..]);
+        *response.headers_mut() = head::fields(&self.space[fields..]);
         self.space.clear();
         self.space.shrink_to(head::USUAL);
-        fields
+        response
     }
 
     /// Begins the response. Where the client has reset the stream, that shows when more is to be sent.
     fn begin(&mut self, status: http::StatusCode, length: Length) {
         let response = self.staged(status);
-        self.ended = length == Length::None;
-        self.left = match length {
-            Length::Exact(bytes) => Some(bytes),
-            _ => None,
-        };
-        self.response = self.respond.send_response(response, self.ended).ok();
+        let sent = self.respond.send_response(response, length == Length::None);
+        self.response = sent.ok().map(|body| Outgoing::new(body, length));
     }
-}
-
-fn gone() -> io::Error {
-    io::ErrorKind::ConnectionReset.into()
 }
 
 impl Front for Stream<'_> {
@@ -160,8 +133,7 @@ impl Front for Stream<'_> {
         self.begin(refusal.status(), if self.to_head { Length::None } else { Length::UntilClose });
         if let Some(response) = self.response.as_mut().filter(|_| !self.to_head) {
             // It is short enough to be kept by h2 until the client wants it.
-            let _ = response.send_data(Bytes::from_static(refusal.text().as_bytes()), true);
-            self.ended = true;
+            response.end_with(Bytes::from_static(refusal.text().as_bytes()));
         }
     }
 
@@ -171,7 +143,7 @@ impl Front for Stream<'_> {
     }
 
     fn has_whole_request(&self) -> bool {
-        self.read || self.data.is_empty() && self.request.is_end_stream()
+        self.request.is_whole()
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -181,85 +153,42 @@ impl Front for Stream<'_> {
 
 impl Source for Stream<'_> {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, BodyError>> {
-        loop {
-            if !self.data.is_empty() {
-                return Poll::Ready(Ok(Piece::Data(self.data.len())));
-            }
-            if self.read {
-                return Poll::Ready(Ok(Piece::End));
-            }
-            match ready!(self.request.poll_data(cx)) {
-                Some(data) => self.data = data.map_err(|_| BodyError::Ended)?,
-                None => {
-                    let trailers = ready!(self.request.poll_trailers(cx)).map_err(|_| BodyError::Ended)?;
-                    let read = |fields| head::trailers(&fields, &self.client.worker().wire().rules);
-                    self.trailers = trailers.map(read).transpose().map_err(|_| BodyError::Malformed)?;
-                    self.read = true;
-                }
-            }
-        }
+        self.request.poll_piece(cx, &self.client.worker().wire().rules)
     }
 
     fn data(&self) -> &[u8] {
-        &self.data
+        self.request.data()
     }
 
     fn took(&mut self, n: usize) {
-        self.data.advance(n);
-        // Fails where the stream is over, and its window with it.
-        let _ = self.request.flow_control().release_capacity(n);
+        self.request.took(n);
     }
 
     fn trailers(&mut self) -> Option<Fields> {
-        self.trailers.take()
+        self.request.trailers()
     }
 }
 
 impl Sink for Stream<'_> {
     fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let response = self.response.as_mut().ok_or_else(gone)?;
-        response.reserve_capacity(data.len());
-        let room = match response.capacity() {
-            0 => match ready!(response.poll_capacity(cx)) {
-                Some(Ok(room)) => room,
-                _ => return Poll::Ready(Err(gone())),
-            },
-            room => room,
-        };
-        let n = room.min(data.len());
-        if let Some(left) = &mut self.left {
-            *left = left.saturating_sub(n as u64);
-            self.ended = *left == 0;
-        }
-        response.send_data(Bytes::copy_from_slice(&data[..n]), self.ended).map_err(|_| gone())?;
-        self.balance.sent(n);
-        Poll::Ready(Ok(n))
+        let sent = ready!(response.poll_send(cx, data))?;
+        self.balance.sent(sent);
+        Poll::Ready(Ok(sent))
     }
 
     fn finish(&mut self, trailers: Option<&Fields>) {
-        if self.ended {
-            return;
+        if let Some(response) = &mut self.response {
+            response.finish(trailers);
         }
-        self.ended = true;
-        let trailers = trailers.map(|trailers| {
-            rewrite::trailers(trailers, self.space);
-            self.fields(0)
-        });
-        let Some(response) = &mut self.response else { return };
-        // Either fails where the client has gone.
-        let _ = match trailers {
-            Some(trailers) => response.send_trailers(trailers),
-            None => response.send_data(Bytes::new(), true),
-        };
     }
 
-    /// All is with h2, which sends as soon as it can. What is left to be told is that the client has gone.
+    /// What is left to be told is that the client has gone.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let reset = match &mut self.response {
-            _ if self.ended => return Poll::Ready(Ok(())),
-            Some(response) => response.poll_reset(cx),
-            None => self.respond.poll_reset(cx),
-        };
-        Poll::Ready(if reset.is_ready() { Err(gone()) } else { Ok(()) })
+        match &mut self.response {
+            Some(response) => response.poll_flush(cx),
+            None if self.respond.poll_reset(cx).is_ready() => Poll::Ready(Err(gone())),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
