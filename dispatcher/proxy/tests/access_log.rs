@@ -218,6 +218,24 @@ fn ask(dispatcher: &Handle, fields: &str) -> Message {
 }
 
 #[test]
+fn a_trusted_peer_tells_who_the_client_is() {
+    let server = Server::named("hello");
+    let logged_client = |config: fn(&mut Config)| {
+        let logged = Logged::new();
+        let to = logged.to(Format::Json);
+        let dispatcher = dispatcher(&[server.endpoint()], |own| {
+            to(own);
+            config(own);
+        });
+        // Who was asked before the first proxy that is trusted can claim anything.
+        ask(&dispatcher, "X-Forwarded-For: 198.51.100.9, 192.0.2.7\r\n");
+        logged.objects(dispatcher)[0]["client"].clone()
+    };
+    assert_eq!(logged_client(trusting), "192.0.2.7");
+    assert_eq!(logged_client(|_| {}), "127.0.0.1");
+}
+
+#[test]
 fn an_id_of_a_trusted_peer_is_kept() {
     let server = Server::named("hello");
     let dispatcher = dispatcher(&[server.endpoint()], trusting);
