@@ -219,12 +219,14 @@ pub(crate) enum Refusal {
     BodyTooLong,
     /// Its client makes too many.
     TooMany,
-    /// It asks for a tunnel, or its body is encoded in a way that is not undone here.
+    /// It asks for a tunnel or to be reflected, or its body is encoded in a way that is not undone here.
     Unsupported,
     /// It speaks another version of HTTP.
     Version,
     /// It has been here before.
     Loop,
+    /// It goes no farther than here.
+    LastHop,
     /// No server that was tried gave a response.
     BadGateway,
     /// There is no server to try.
@@ -238,7 +240,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Refusal; 14] = [
+    pub(crate) const ALL: [Refusal; 15] = [
         Refusal::BadRequest,
         Refusal::Late,
         Refusal::TooLong,
@@ -248,6 +250,7 @@ impl Refusal {
         Refusal::Unsupported,
         Refusal::Version,
         Refusal::Loop,
+        Refusal::LastHop,
         Refusal::BadGateway,
         Refusal::NoServer,
         Refusal::Full,
@@ -267,6 +270,7 @@ impl Refusal {
             Refusal::Unsupported => "unsupported",
             Refusal::Version => "version",
             Refusal::Loop => "loop",
+            Refusal::LastHop => "last_hop",
             Refusal::BadGateway => "server",
             Refusal::NoServer => "no_server",
             Refusal::Full => "full",
@@ -286,6 +290,7 @@ impl Refusal {
             Refusal::Unsupported => StatusCode::NOT_IMPLEMENTED,
             Refusal::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Refusal::Loop => StatusCode::LOOP_DETECTED,
+            Refusal::LastHop => StatusCode::OK,
             Refusal::BadGateway => StatusCode::BAD_GATEWAY,
             Refusal::NoServer | Refusal::Full | Refusal::Memory => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::TimedOut => StatusCode::GATEWAY_TIMEOUT,
@@ -312,10 +317,11 @@ impl Refusal {
             Refusal::BodyTooLong => "413: the request's body is too long\n",
             Refusal::TooMany => "429: too many requests\n",
             Refusal::Version => "505: this is HTTP/1.1 or HTTP/2\n",
-            Refusal::Unsupported => "501: no tunnels, and no transfer coding but chunked\n",
+            Refusal::Unsupported => "501: no tunnels, no reflections, and no transfer coding but chunked\n",
             Refusal::Loop => {
                 "508: this request has been here before: a server is the dispatcher itself, or leads back to it\n"
             }
+            Refusal::LastHop => "200: this is as far as Max-Forwards lets the request go\n",
             Refusal::BadGateway => "502: no server gave a valid response\n",
             Refusal::NoServer => "503: no server is available\n",
             Refusal::Full => "503: every server is busy\n",

@@ -29,6 +29,7 @@ use crate::server::Server;
 use crate::tls::{Acceptor, Connector};
 use crate::trace::Sampling;
 use foldhash::fast::FixedState;
+use http::Method;
 use std::cell::{Cell, RefCell, RefMut};
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
@@ -252,6 +253,10 @@ impl Worker {
         let limits = self.limits();
         if self.peers().via.is_among(head.fields.all(Name::Via)) {
             return Err(Refusal::Loop);
+        }
+        if head.max_forwards() == Some(0) {
+            // A reflection would tell what proxies have added.
+            return Err(if head.method == Method::OPTIONS { Refusal::LastHop } else { Refusal::Unsupported });
         }
         if let (Some(rate), Some(limit)) = (&self.shared.admission.rate, &limits.rate) {
             let value = limit.header.as_ref().and_then(|name| head.fields.find(name));

@@ -244,6 +244,36 @@ fn rfc9110_6_6_1_a_date_is_added_where_there_is_none() {
 }
 
 #[test]
+fn rfc9110_7_6_2_max_forwards_counts_gateways() {
+    let server = Server::named("well");
+    let dispatcher = before(&server);
+    let ask = |method: &str, forwards: &str| {
+        let mut client = Client::of(&dispatcher);
+        client.send(format!("{method} /a HTTP/1.1\r\nHost: x\r\nMax-Forwards: {forwards}\r\n\r\n"));
+        client.response().unwrap().status()
+    };
+    for (method, forwards, heard) in [
+        ("OPTIONS", "2", "1"),
+        ("OPTIONS", "1", "0"),
+        ("TRACE", "18446744073709551615", "18446744073709551614"),
+        ("OPTIONS", "x", "x"),
+        ("OPTIONS", "+1", "+1"),
+        ("GET", "0", "0"),
+    ] {
+        assert_eq!(ask(method, forwards), 200, "{method} {forwards}");
+        assert_eq!(
+            server.requests().last().unwrap().header("max-forwards").as_deref(),
+            Some(heard),
+            "{method} {forwards}"
+        );
+    }
+    let asked = server.requests().len();
+    assert_eq!(ask("OPTIONS", "0"), 200);
+    assert_eq!(ask("TRACE", "0"), 501);
+    assert_eq!(server.requests().len(), asked, "neither went on");
+}
+
+#[test]
 fn rfc9110_7_6_1_upgrade_and_te_stay_behind_unless_wanted() {
     let server = Server::named("well");
     let dispatcher = before(&server);

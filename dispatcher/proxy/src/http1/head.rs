@@ -44,6 +44,7 @@ pub(crate) enum Name {
     Host,
     IfRange,
     KeepAlive,
+    MaxForwards,
     ProxyAuthenticate,
     ProxyAuthenticationInfo,
     ProxyAuthorization,
@@ -90,6 +91,7 @@ impl Name {
             10 if is("user-agent") => Name::UserAgent,
             10 if is("keep-alive") => Name::KeepAlive,
             11 if is("traceparent") => Name::TraceParent,
+            12 if is("max-forwards") => Name::MaxForwards,
             12 if is("x-request-id") => Name::XRequestId,
             13 if is("content-range") => Name::ContentRange,
             13 if is("if-none-match") => Name::Conditional,
@@ -421,6 +423,15 @@ impl RequestHead {
             length,
             upgrades,
         })
+    }
+
+    /// How many more gateways may pass the request on, where that is limited (RFC 9110, section 7.6.2).
+    pub(crate) fn max_forwards(&self) -> Option<u64> {
+        if self.method != Method::OPTIONS && self.method != Method::TRACE {
+            return None;
+        }
+        let value = self.fields.get(Name::MaxForwards).filter(|value| value.iter().all(u8::is_ascii_digit))?;
+        text(value).parse().ok()
     }
 
     /// What is asked for, as servers get it.

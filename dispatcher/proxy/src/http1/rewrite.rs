@@ -74,11 +74,13 @@ pub(crate) fn request(head: &RequestHead, onward: &Onward<'_>, out: &mut Vec<u8>
     out.extend_from_slice(head.host().unwrap_or(endpoint.as_bytes()));
     out.extend_from_slice(b"\r\n");
     let expects = head.expects_continue && head.length != Length::None;
+    let forwards = head.max_forwards();
     head.fields.copy_to(out, |name| match name {
         Name::Host | Name::Via | Name::XRequestId | Name::XRequestStart | Name::XVibraExplain => false,
         Name::TraceParent | Name::TraceState => marks.trace.is_none(),
         Name::Forwarded | Name::XForwardedFor | Name::XForwardedHost | Name::XForwardedProto => false,
         Name::Expect => expects,
+        Name::MaxForwards => forwards.is_none(),
         // The conditions held for the representation that is gone on with.
         Name::Conditional | Name::IfRange => rest.is_none(),
         Name::ContentLength => head.length != Length::Chunked,
@@ -86,6 +88,9 @@ pub(crate) fn request(head: &RequestHead, onward: &Onward<'_>, out: &mut Vec<u8>
     });
     if head.length == Length::Chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    if let Some(left) = forwards {
+        field("max-forwards", itoa::Buffer::new().format(left.saturating_sub(1)).as_bytes(), out);
     }
     if let Some(rest) = rest {
         rest.ask(out);
