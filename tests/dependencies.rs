@@ -80,3 +80,12 @@ fn pure_crates_name_no_clock_and_no_io() {
         }
     }
 }
+
+/// The README's `cargo run` names no binary.
+#[test]
+fn cargo_run_finds_the_one_program() {
+    let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata describes the workspace");
+    let packages = metadata.workspace_default_packages();
+    let targets = packages.iter().flat_map(|package| &package.targets).filter(|target| target.is_bin());
+    assert_eq!(targets.map(|target| target.name.as_str()).collect::<Vec<_>>(), ["vibra"]);
+}
