@@ -4,18 +4,21 @@ use crate::admission::pace::{Flow, Least};
 use crate::clock::Tick;
 use crate::exchange::{self, End};
 use crate::front::{Http1, NoRequest};
-use crate::http1::head::PREFACE_HEAD;
+use crate::http1::head::{Fields, PREFACE_HEAD};
+use crate::http1::rewrite;
 use crate::http2;
 use crate::io::Io;
 use crate::limits::Timeouts;
 use crate::link::Link;
 use crate::metrics::Wait;
+use crate::origin::origin;
 use crate::peer::Peer;
 use crate::pool::Pool;
 use crate::tls::{Acceptor, Fault, TlsVersion};
 use crate::worker::Worker;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -131,6 +134,11 @@ impl Client {
     /// Who is at the other end.
     pub(crate) fn peer(&self) -> &Peer {
         &self.who.peer
+    }
+
+    /// Where a request with those fields began, as far as the word of trusted peers goes.
+    pub(crate) fn origin(&self, fields: &Fields) -> IpAddr {
+        origin(&self.worker.peers(), self.peer().ends.source.ip(), &rewrite::claims(fields))
     }
 
     /// The client's own unused connection to the server of `pool`, if one can take a request.
@@ -330,25 +338,21 @@ impl Client {
                 Err(NoRequest::Rests) => return front.conn().io().apart().ok(),
                 Err(NoRequest::Gone) => {
                     front.leave();
-                    return None;
+                    break;
                 }
                 Err(NoRequest::Http2) => {
                     Box::pin(http2::serve(self, front.conn(), PREFACE_HEAD)).await;
-                    return None;
+                    break;
                 }
             };
             match end {
-                End::Whole if front.stays_open() => {}
-                End::Whole => {
-                    Box::pin(front.close()).await;
-                    return None;
-                }
-                End::Broken => {
-                    front.reset();
-                    return None;
-                }
+                End::Whole if front.stays_open() => continue,
+                End::Whole => Box::pin(front.close()).await,
+                End::Broken => front.reset(),
             }
+            break;
         }
+        None
     }
 
     /// The connection under TLS, and whether it speaks HTTP/2; `None` where the client does not get that far.

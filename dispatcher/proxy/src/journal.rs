@@ -3,11 +3,10 @@
 use crate::client::Client;
 use crate::http1::RequestHead;
 use crate::http1::head::Name;
-use crate::http1::rewrite::{self, Marks, Own};
+use crate::http1::rewrite::{Marks, Own};
 use crate::ids::RequestId;
 use crate::log::{End, Phases, Record, RequestLine, Skipped};
 use crate::metrics::{Failure, Refusal};
-use crate::origin::origin;
 use crate::pool::Pool;
 use crate::tls::TlsVersion;
 use crate::trace::Hop;
@@ -167,13 +166,6 @@ impl<'a> Journal<'a> {
         self.sent = if bodiless { 0 } else { refusal.text().len() as u64 };
     }
 
-    /// The client's address as a trusted peer tells it.
-    fn origin(&self) -> Option<String> {
-        let (peer, worker) = (self.client.peer(), self.client.worker());
-        let head = self.head.filter(|_| peer.trusted)?;
-        Some(origin(&worker.peers(), peer.ends.source.ip(), &rewrite::claims(&head.fields)).to_string())
-    }
-
     fn takes_time(&mut self) -> Duration {
         let total = self.began.elapsed();
         self.phases.total = Some(micros(total));
@@ -193,7 +185,8 @@ impl Drop for Journal<'_> {
         let skipped: SmallVec<[Skipped<'_>; 2]> =
             self.skipped.iter().map(|&(ref pool, reason)| Skipped { server: &pool.server.name, reason }).collect();
         let field = |name| self.head.and_then(|head| head.fields.get(name));
-        let origin = self.origin();
+        let told = self.head.filter(|_| self.client.peer().trusted);
+        let origin = told.map(|head| self.client.origin(&head.fields).to_string());
         worker.log(&Record {
             client: origin.as_deref().unwrap_or(&self.client.peer().address),
             time: worker.clock().date_of(self.began),

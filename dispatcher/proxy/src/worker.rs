@@ -12,14 +12,13 @@ use crate::config::Config;
 use crate::conn::Wire;
 use crate::dispatcher::{Shared, Stop};
 use crate::http1::head::{Name, Rules};
-use crate::http1::{Length, RequestHead, rewrite};
+use crate::http1::{Length, RequestHead};
 use crate::http2;
 use crate::ids::Ids;
 use crate::limits::{Limits, Timeouts};
 use crate::log::{Record, Sink};
 use crate::lot::{Lot, Parked};
 use crate::metrics::{ClientTally, Refusal, Wait};
-use crate::origin::origin;
 use crate::peer::{self, Peer};
 use crate::peers::Peers;
 use crate::pool::Pool;
@@ -260,8 +259,7 @@ impl Worker {
         }
         if let (Some(rate), Some(limit)) = (&self.shared.admission.rate, &limits.rate) {
             let value = limit.header.as_ref().and_then(|name| head.fields.find(name));
-            let origin =
-                || origin(&self.peers(), client.peer().ends.source.ip(), &rewrite::claims(&head.fields)).into();
+            let origin = || client.origin(&head.fields).into();
             if !rate.allows(value.map_or_else(origin, Key::Value)) {
                 return Err(Refusal::TooMany);
             }

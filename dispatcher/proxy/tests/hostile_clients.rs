@@ -3,7 +3,6 @@
 mod kit;
 
 use kit::{Client, Server, before, dispatcher, wait_for};
-use std::sync::mpsc;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_millis(60);
@@ -109,12 +108,7 @@ fn a_client_that_stops_reading_is_cut_off() {
 
 #[test]
 fn an_upload_that_comes_to_a_halt_is_no_failure_of_the_server() {
-    let (go, gone) = mpsc::channel();
-    let server = Server::run(move |connection| {
-        connection.head()?;
-        connection.wait_for_end()?;
-        go.send(()).map_err(std::io::Error::other)
-    });
+    let (server, gone) = Server::silent_until_end();
     let dispatcher = before(&server);
     let mut client = Client::of(&dispatcher);
     client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\npart");

@@ -10,6 +10,7 @@ use kit::http2::{
     ACK, DATA, END_STREAM, Frame, GET, GOAWAY, HEADERS, NO_ERROR, PING, PREFACE, PROTOCOL_ERROR, Peer, REFUSED_STREAM,
     RST_STREAM, frame,
 };
+use kit::http2_server::read;
 use kit::{Client, Server, before, block_on, dispatcher, wait_for};
 use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
 use std::time::Duration;
@@ -40,17 +41,6 @@ async fn exchange(
         stream.send_data(body, true)?;
     }
     response.await
-}
-
-/// A body and its trailers.
-async fn read(body: &mut RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {
-    let mut bytes = Vec::new();
-    while let Some(data) = body.data().await {
-        let data = data?;
-        body.flow_control().release_capacity(data.len())?;
-        bytes.extend_from_slice(&data);
-    }
-    Ok((bytes, body.trailers().await?))
 }
 
 async fn get(sender: &SendRequest<Bytes>, path: &str) -> String {
@@ -340,17 +330,7 @@ fn rfc9113_8_1_interim_responses_are_passed_on() {
 
 #[test]
 fn rfc9113_8_1_responses_without_body_end_with_their_head() {
-    let server = Server::run(|connection| {
-        loop {
-            let request = connection.request()?;
-            connection.send(match request.start.as_str() {
-                "HEAD /a HTTP/1.1" => "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n",
-                "GET /b HTTP/1.1" => "HTTP/1.1 304 Not Modified\r\nETag: \"e\"\r\n\r\n",
-                "GET /c HTTP/1.1" => "HTTP/1.1 204 No Content\r\n\r\n",
-                _ => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-            })?;
-        }
-    });
+    let server = Server::bodiless("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let dispatcher = before(&server);
     block_on(async {
         let sender = connect(&dispatcher).await;
@@ -411,12 +391,7 @@ fn rfc9113_8_1_a_response_that_breaks_off_does_not_look_whole() {
 
 #[test]
 fn rfc9113_5_4_2_a_request_that_the_client_resets_is_taken_from_its_server() {
-    let (go, gone) = mpsc::channel();
-    let server = Server::run(move |connection| {
-        connection.head()?;
-        connection.wait_for_end()?;
-        go.send(()).map_err(std::io::Error::other)
-    });
+    let (server, gone) = Server::silent_until_end();
     let dispatcher = before(&server);
     let mut peer = Peer::of(&dispatcher);
     peer.open(1, &GET, END_STREAM);

@@ -8,7 +8,7 @@ pub mod http2_server;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 use vibra_proxy::{CertificateFiles, Config, Dispatcher, Handle, Health, Manner, Source, StaticServer, Timeouts};
@@ -120,6 +120,32 @@ impl Server {
         Self::run(|connection| {
             connection.head()?;
             connection.wait_for_end()
+        })
+    }
+
+    /// The same, and where it tells that a connection has ended.
+    pub fn silent_until_end() -> (Self, mpsc::Receiver<()>) {
+        let (go, gone) = mpsc::channel();
+        let server = Self::run(move |connection| {
+            connection.head()?;
+            connection.wait_for_end()?;
+            go.send(()).map_err(io::Error::other)
+        });
+        (server, gone)
+    }
+
+    /// A server whose responses to `HEAD /a`, `/b` and `/c` have no body, each for another reason; all others are `last`.
+    pub fn bodiless(last: &'static str) -> Self {
+        Self::run(move |connection| {
+            loop {
+                let request = connection.request()?;
+                connection.send(match request.start.as_str() {
+                    "HEAD /a HTTP/1.1" => "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n",
+                    "GET /b HTTP/1.1" => "HTTP/1.1 304 Not Modified\r\nETag: \"e\"\r\n\r\n",
+                    "GET /c HTTP/1.1" => "HTTP/1.1 204 No Content\r\n\r\n",
+                    _ => last,
+                })?;
+            }
         })
     }
 
