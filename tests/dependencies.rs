@@ -20,6 +20,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("vibra-trace", &["vibra-model"]),
     ("vibra-replay", &["vibra-trace", "vibra-model"]),
     ("vibra-report", &["vibra-model"]),
+    ("vibra-sim", &["vibra-routing", "vibra-policy", "vibra-trace", "vibra-model"]),
     ("vibra-fuzz", &["vibra-model", "vibra-policy", "vibra-proxy", "vibra-routing", "vibra-trace"]),
 ];
 

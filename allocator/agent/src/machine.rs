@@ -140,6 +140,8 @@ pub struct Reading {
     pub drops: Option<u64>,
     /// Disk blocks of 512 bytes read.
     pub disk_blocks: Option<u64>,
+    /// Bytes moved to and from swap.
+    pub swapped: Option<Bytes>,
 }
 
 impl Reading {
@@ -163,6 +165,8 @@ impl Reading {
             service_time: mean(time(self.service_time, earlier.service_time), requests),
             drops: count(self.drops, earlier.drops),
             disk_blocks: count(self.disk_blocks, earlier.disk_blocks),
+            swapped: count(self.swapped.map(|x| x.0), earlier.swapped.map(|x| x.0)).map(Bytes),
+            interval: (seconds > 0.0).then(|| at.since(from)),
         }
     }
 }

@@ -69,7 +69,7 @@ pub struct Decision {
 impl Core {
     /// The policies of one customer, with steps of any size allowed.
     pub fn new(customer: CustomerId, policies: Composition) -> Self {
-        let limits = Limits::of(&customer, &policies.resources());
+        let limits = Limits::of(&customer, &policies.resources()).with_moves(policies.moves());
         Core { policies, limits, newest: BTreeMap::new(), heard: None }
     }
 
@@ -104,7 +104,7 @@ impl Core {
             })
         });
         let verdict = match check(&plan, snapshot, &self.limits) {
-            Ok(_) if plan.actions.is_empty() => Verdict::Nothing,
+            Ok(_) if plan.actions.is_empty() && plan.moves.is_empty() => Verdict::Nothing,
             Ok(checked) => Verdict::Propose(checked),
             Err(faults) => Verdict::Faulty(faults),
         };

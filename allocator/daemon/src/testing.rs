@@ -79,7 +79,7 @@ pub(crate) fn scripted(decide: impl FnMut(&vibra_policy::View<'_>) -> Plan + Sen
 pub(crate) fn single(base: Revision, vm: &str, to: u64) -> Plan {
     let change = AllocationChange { vm: id(vm), to: Resource::Bandwidth.amount(to) };
     let action = Action { change, from: 500, reason: Reason::new("test") };
-    Plan { base, actions: vec![action], refusals: Vec::new() }
+    Plan { base, actions: vec![action], ..Plan::default() }
 }
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::*;
-use vibra_model::{Action, AllocationChange, Amount, Command, Customer, Reason, Refusal, VmSpec};
+use vibra_model::{Action, AllocationChange, Amount, Command, Customer, Reason, Refusal, UsageReport, VmSpec};
 
 fn limits() -> Limits {
     Limits::of(&id("shop"), &[Resource::Bandwidth])
@@ -19,7 +19,7 @@ fn plan(directory: &Snapshot, changes: &[(&str, u64, u64)]) -> Plan {
         reason: Reason::new("test"),
     };
     let actions = changes.iter().map(action).collect();
-    Plan { base: directory.revision(), actions, refusals: Vec::new() }
+    Plan { base: directory.revision(), actions, ..Plan::default() }
 }
 
 fn faults(plan: &Plan, directory: &Snapshot) -> Vec<Fault> {
@@ -95,4 +95,62 @@ fn steps_may_be_limited() {
         step(24).unwrap_err(),
         [Fault::LargeStep { vm: id("vm0"), resource: Resource::Bandwidth, step: 26, limit: 25 }]
     );
+}
+
+/// vm0 and vm1 on h0 and h1 of 120 and 60 each with 50; h2 is empty and has 60.
+fn hosts() -> Snapshot {
+    let on = |host| Seed { host, ..Seed::up(10, 50) };
+    let mut directory = cluster(200, &[Some(120), Some(60), Some(60)], &[on(0), on(1)]);
+    for host in ["h0", "h1", "h2"] {
+        run(&mut directory, Command::Report(UsageReport { host: id(host), vms: Vec::new() }));
+    }
+    directory
+}
+
+fn moving(directory: &Snapshot, moves: &[(&str, &str, &str)]) -> Plan {
+    let step = |&(vm, from, to): &(&str, &str, &str)| Move {
+        vm: id(vm),
+        from: id(from),
+        to: id(to),
+        reason: Reason::new("test"),
+    };
+    Plan { moves: moves.iter().map(step).collect(), ..plan(directory, &[]) }
+}
+
+#[test]
+fn moves_are_for_those_who_may() {
+    let directory = hosts();
+    let plan = moving(&directory, &[("vm0", "h0", "h2")]);
+    assert_eq!(faults(&plan, &directory), [Fault::Moves { vm: id("vm0") }]);
+    assert!(check(&plan, &directory, &limits().with_moves(true)).is_ok());
+}
+
+#[test]
+fn moves_are_judged_one_after_another() {
+    let directory = hosts();
+    let may = limits().with_moves(true);
+    // A swap by way of a scratch host: each host has room when its turn comes.
+    let swap = moving(&directory, &[("vm0", "h0", "h2"), ("vm1", "h1", "h0"), ("vm0", "h2", "h1")]);
+    assert!(check(&swap, &directory, &may).is_ok());
+    let direct = moving(&directory, &[("vm0", "h0", "h1"), ("vm1", "h1", "h0")]);
+    let found = check(&direct, &directory, &may).unwrap_err();
+    assert!(matches!(found[..], [Fault::Violation(Violation::CapacityExceeded { .. })]), "{found:?}");
+    // What the actions give counts.
+    let grown =
+        Plan { actions: plan(&directory, &[("vm0", 50, 70)]).actions, ..moving(&directory, &[("vm0", "h0", "h2")]) };
+    let found = check(&grown, &directory, &may).unwrap_err();
+    assert!(matches!(found[..], [Fault::Violation(Violation::CapacityExceeded { .. })]), "{found:?}");
+}
+
+#[test]
+fn moves_start_where_the_vm_is_and_end_on_a_host_that_runs() {
+    let mut directory = hosts();
+    run(&mut directory, Command::HostSilent(id("h2")));
+    for (from, to, why) in
+        [("h1", "h2", "not there"), ("h0", "h0", "already"), ("h0", "h2", "down"), ("h0", "h9", "not reg")]
+    {
+        let found =
+            check(&moving(&directory, &[("vm0", from, to)]), &directory, &limits().with_moves(true)).unwrap_err();
+        assert!(found.len() == 1 && found[0].to_string().contains(why), "{found:?}");
+    }
 }

@@ -44,6 +44,11 @@ impl Composition {
         self.parts.iter().map(|part| part.resource()).collect()
     }
 
+    /// Whether any of the policies may move VMs.
+    pub fn moves(&self) -> bool {
+        self.parts.iter().any(|part| part.moves())
+    }
+
     /// What shall change at `now`: the plans of all, merged.
     pub fn decide(&mut self, view: &View<'_>, now: Timestamp) -> Plan {
         self.decide_each(view, |part| part.decide(view, now))
@@ -56,6 +61,7 @@ impl Composition {
         plans.fold(Plan { base: view.snapshot().revision(), ..Plan::default() }, |mut all, plan| {
             all.actions.extend(plan.actions);
             all.refusals.extend(plan.refusals);
+            all.moves.extend(plan.moves);
             all
         })
     }

@@ -53,7 +53,7 @@ fn what_is_no_longer_free_is_refused_with_the_reason() {
         // Its share goes to another meanwhile: to vm1, or to a foreign VM on its host.
         if capacity.is_none() {
             let change = action(directory.vm(&id("vm1")).unwrap(), 40, Resource::Bandwidth.amount(50), "");
-            let plan = Plan { base: directory.revision(), actions: vec![change], refusals: Vec::new() };
+            let plan = Plan { base: directory.revision(), actions: vec![change], ..Plan::default() };
             carry_out(&mut directory, &plan);
         } else {
             let host = vibra_model::HostSpec { id: id("h0"), capacity: rate(59) };

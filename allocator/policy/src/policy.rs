@@ -11,13 +11,18 @@ use vibra_model::{Plan, Resource, Timestamp};
 /// customer.
 ///
 /// A plan must stand by itself: it may change only VMs of the view's customer and this policy's resource, and must
-/// keep bounds, capacities and floors. [`check`](crate::check) refuses it as a whole otherwise.
+/// keep bounds, capacities and floors; after each of its moves too, if it may move VMs at all. [`check`](crate::check) refuses it as a whole otherwise.
 pub trait Policy: Send {
     /// Its name in configuration and decision log.
     fn name(&self) -> &'static str;
 
     /// What it divides.
     fn resource(&self) -> Resource;
+
+    /// Whether its plans may have [moves](Plan::moves). By default they may not.
+    fn moves(&self) -> bool {
+        false
+    }
 
     /// What shall change at `now`.
     fn decide(&mut self, view: &View<'_>, now: Timestamp) -> Plan;

@@ -1,6 +1,6 @@
 //! Plans: what a policy wants changed, why, and what it refused to change.
 
-use crate::{Amount, Revision, VmId};
+use crate::{Amount, HostId, Revision, VmId};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -71,6 +71,20 @@ pub struct Refusal {
     pub reason: Reason,
 }
 
+/// A VM shall go to another host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Move {
+    /// Which VM.
+    pub vm: VmId,
+    /// Where it is when its turn comes.
+    pub from: HostId,
+    /// Where it shall go.
+    pub to: HostId,
+    /// Why.
+    pub reason: Reason,
+}
+
 /// A policy's decision. Immutable: the checker and the directory judge it as it is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -80,6 +94,10 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// What shall not, although one might expect it.
     pub refusals: Vec<Refusal>,
+    /// Who shall go elsewhere: one after another in this order, each once the one before it is done and after the
+    /// `actions`. A VM may move twice, such as by way of a scratch host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<Move>,
 }
 
 impl Plan {

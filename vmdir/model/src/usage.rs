@@ -40,6 +40,21 @@ pub struct UsageSample {
     /// Disk blocks of 512 bytes read in the interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_blocks: Option<u64>,
+    /// Bytes that the VM's system moved to and from swap in the interval: a sign of too little memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swapped: Option<Bytes>,
+    /// The length of the measured interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Duration>,
+}
+
+impl UsageSample {
+    /// The CPU used over the interval, in thousandths of a core: `cpu_time` over `interval`. `None` where either was
+    /// not measured, or the interval is empty.
+    pub fn cpu(&self) -> Option<f64> {
+        let interval = self.interval.filter(|interval| !interval.is_zero())?;
+        Some(self.cpu_time?.as_secs_f64() / interval.as_secs_f64() * 1000.0)
+    }
 }
 
 /// What a host says of one of its VMs.

@@ -95,6 +95,8 @@ impl Origin {
             service_time: count(&self.counters.service_micros).map(Duration::from_micros),
             drops: count(&self.counters.drops),
             disk_blocks: Some(blocks),
+            // It has no swap.
+            swapped: None,
         }
     }
 

@@ -182,6 +182,8 @@ fn sample(vm: u64) -> UsageSample {
         service_time: Some(Duration::from_micros(4_321)),
         drops: Some(0),
         disk_blocks: Some(2_048),
+        swapped: Some(Bytes(0)),
+        interval: Some(Duration::from_secs(1)),
     }
 }
 
