@@ -2,8 +2,8 @@
 //!
 //! The crate exists so that every result, of the demo as of a benchmark, is told alike: with its uncertainty
 //! ([`bootstrap`], [`Paired`]), with the machine, the command and the commit that it was measured with
-//! ([`Provenance`]), as a [`Table`] for people and as a JSON [`Document`] for programs. What was not measured is `None`
-//! in the document and a dash in the table, never 0.
+//! ([`Provenance`]), as a [`Table`] and a [`Plot`] for people and as a JSON [`Document`] for programs. What was not
+//! measured is `None` in the document and a dash in the table, never 0.
 //!
 //! ```
 //! use vibra_report::{Column, Paired, Resampling, Table, number};
@@ -30,6 +30,7 @@ mod demo;
 mod document;
 mod machine;
 mod paired;
+mod plot;
 mod resampling;
 mod statistics;
 mod table;
@@ -38,6 +39,7 @@ pub use demo::{DemoRow, DemoSetup, demo_table};
 pub use document::{Document, DocumentError, Provenance};
 pub use machine::Machine;
 pub use paired::Paired;
+pub use plot::{Axis, Bars, Plot, PlotError, Series};
 pub use resampling::{Estimate, Resampling, bootstrap};
 pub use statistics::{StatisticsError, mean, median, quantile, standard_deviation};
 pub use table::{Column, Table, number};
