@@ -167,6 +167,7 @@ impl Reading {
             disk_blocks: count(self.disk_blocks, earlier.disk_blocks),
             swapped: count(self.swapped.map(|x| x.0), earlier.swapped.map(|x| x.0)).map(Bytes),
             interval: (seconds > 0.0).then(|| at.since(from)),
+            upstream: None,
         }
     }
 }

@@ -50,6 +50,7 @@
 
 mod check;
 mod composition;
+mod demand;
 mod divide;
 mod fixed;
 mod policy;

@@ -2,12 +2,13 @@
 
 use crate::{
     BuildError, Policy, RestoreError, View,
+    demand::{FUTURE, demand, matching},
     divide::{Claim, divide},
     room::Rooms,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::{cmp::Ordering, collections::BTreeMap, iter::Peekable, time::Duration};
+use std::collections::BTreeMap;
 use vibra_model::{
     Action, AllocationChange, Amount, Plan, Reason, Refusal, Resource, Timestamp, UsageSample, Vm, VmId, VmState,
 };
@@ -17,8 +18,6 @@ pub const ALPHA: f64 = 0.9;
 /// The dead band unless it is configured, as a share of the bound: a plan that would move less moves nothing. Each
 /// change costs the guests something (TCP's window adapts, pages are scanned), and demand is never measured so finely.
 pub const DEAD_BAND: f64 = 0.01;
-/// A sample from further in the future than this is not believed: it would make its VM deaf to all later ones.
-const FUTURE: Duration = Duration::from_secs(60);
 
 /// How [`Proportional`] decides.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -58,7 +57,7 @@ impl ProportionalParameters {
 ///
 /// - The demand d_i of a VM is the moving average of what it used (equation 3.1), beginning with the first sample.
 ///   Bandwidth demand is the egress measured before the shaper, memory demand the working set or, where that is not
-///   known, the memory in use. Each sample counts once, in time order; where samples are missing, d_i stays.
+///   known, the memory in use, CPU demand the CPU used over the sample's interval. Each sample counts once, in time order; where samples are missing, d_i stays.
 /// - Its share is BW·d_i / Σd (equation 3.2), but never less than its floor and, together with the others on its host,
 ///   never more than the host has. The shares sum to the bound exactly unless every host is full.
 /// - A VM that is down keeps its floor and takes no part; its demand is remembered for its return. A VM that was never
@@ -111,13 +110,9 @@ impl Proportional {
     /// The policy for `resource`.
     ///
     /// # Errors
-    /// [`BuildError::Parameters`] if a parameter is out of range, or the resource's demand is not measured (CPU).
+    /// [`BuildError::Parameters`] if a parameter is out of range.
     pub fn new(resource: Resource, parameters: ProportionalParameters) -> Result<Self, BuildError> {
-        let refuse = |why| BuildError::Parameters { policy: Self::NAME, resource, why };
-        if resource == Resource::Cpu {
-            return Err(refuse("the demand for CPU is not measured; bandwidth and memory can be divided".to_owned()));
-        }
-        parameters.check().map_err(refuse)?;
+        parameters.check().map_err(|why| BuildError::Parameters { policy: Self::NAME, resource, why })?;
         Ok(Proportional { resource, parameters, estimates: Vec::new() })
     }
 
@@ -277,16 +272,6 @@ impl Party {
     }
 }
 
-/// u_i of equation 3.1: what a sample says of the demand, in the resource's base unit.
-fn demand(resource: Resource, sample: &UsageSample) -> Option<f64> {
-    let measured = match resource {
-        Resource::Bandwidth => sample.egress?.0,
-        Resource::Memory => sample.working_set.or(sample.memory_in_use)?.0,
-        Resource::Cpu => return None,
-    };
-    Some(measured as f64)
-}
-
 /// Shortens all changes in the same proportion, so that none is larger than `step`. Between two divisions that keep
 /// the rules every one in between does too; rounding favours the smaller share, so that sums stay within it.
 fn shorten(parties: &[Party], shares: &mut [u64], step: u64) {
@@ -306,20 +291,6 @@ fn shorten(parties: &[Party], shares: &mut [u64], step: u64) {
 
 fn moved(parties: &[Party], shares: &[u64], change: impl Fn(u64, u64) -> u64) -> u64 {
     parties.iter().zip(shares).fold(0, |sum, (party, &to)| sum.saturating_add(change(party.has, to)))
-}
-
-/// The item of `id` in a sequence that is sorted by id and was read up to here; skips those before it.
-fn matching<T>(sorted: &mut Peekable<impl Iterator<Item = T>>, id: &VmId, key: impl Fn(&T) -> &VmId) -> Option<T> {
-    loop {
-        let found = key(sorted.peek()?);
-        // The policy's own ids are the directory's more often than not: no need to look at their text.
-        let same = std::ptr::eq(found.as_str(), id.as_str());
-        match if same { Ordering::Equal } else { found.cmp(id) } {
-            Ordering::Less => drop(sorted.next()),
-            Ordering::Equal => return sorted.next(),
-            Ordering::Greater => return None,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -127,12 +127,11 @@ fn a_full_host_leaves_the_rest_to_others() {
 }
 
 #[test]
-fn memory_follows_the_working_set_or_else_what_is_in_use() {
-    use vibra_model::Bytes;
-    let sample = UsageSample { memory_in_use: Some(Bytes(7)), ..UsageSample::default() };
-    assert_eq!(demand(Resource::Memory, &sample), Some(7.0));
-    assert_eq!(demand(Resource::Memory, &UsageSample { working_set: Some(Bytes(5)), ..sample }), Some(5.0));
-    assert_eq!(demand(Resource::Memory, &UsageSample::default()), None);
+fn cpu_follows_the_cpu_used() {
+    let mut policy = Proportional::new(Resource::Cpu, ProportionalParameters::default()).unwrap();
+    let directory = cluster_of(Resource::Cpu, 1000, &[None], &[Seed::up(10, 500), Seed::up(10, 500)]);
+    let plan = decide(&mut policy, &directory, &cpu(1, &[300, 100]));
+    assert_eq!(plan.actions.iter().map(|action| action.change.to.raw()).collect::<Vec<_>>(), [750, 250]);
 }
 
 #[test]
@@ -148,7 +147,6 @@ fn parameters_and_states_that_make_no_sense_are_refused() {
     ] {
         assert!(Proportional::build(Resource::Bandwidth, bad.clone()).is_err(), "{bad}");
     }
-    assert!(Proportional::build(Resource::Cpu, json!({})).is_err());
     for bad in [json!({ "vm0": { "demand": -1.0, "at": 1 } }), json!({ "a/b": { "demand": 1.0, "at": 1 } }), json!(0)] {
         assert!(exact().restore(&bad).is_err(), "{bad}");
     }

@@ -1,5 +1,6 @@
 //! Clusters for tests.
 
+use std::time::Duration;
 use vibra_model::*;
 
 pub(crate) fn id<T: std::str::FromStr<Err = IdError>>(text: &str) -> T {
@@ -8,6 +9,13 @@ pub(crate) fn id<T: std::str::FromStr<Err = IdError>>(text: &str) -> T {
 
 pub(crate) fn rate(amount: u64) -> Resources {
     Resources { bandwidth: Some(BytesPerSec(amount)), ..Resources::NONE }
+}
+
+/// So much of one resource, and nothing of the others.
+pub(crate) fn only(resource: Resource, amount: u64) -> Resources {
+    let mut only = Resources::NONE;
+    only.set(resource.amount(amount));
+    only
 }
 
 pub(crate) fn run(directory: &mut Snapshot, command: Command) {
@@ -34,6 +42,12 @@ impl Seed {
 
 /// Customer "shop" with VMs vm0, vm1, … on hosts h0, h1, … All amounts are of bandwidth.
 pub(crate) fn cluster(bound: u64, capacities: &[Option<u64>], vms: &[Seed]) -> Snapshot {
+    cluster_of(Resource::Bandwidth, bound, capacities, vms)
+}
+
+/// The same with amounts of another resource.
+pub(crate) fn cluster_of(resource: Resource, bound: u64, capacities: &[Option<u64>], vms: &[Seed]) -> Snapshot {
+    let rate = |amount| only(resource, amount);
     let mut directory = Snapshot::default();
     run(&mut directory, Command::PutCustomer(Customer { id: id("shop"), bounds: rate(bound) }));
     for (number, capacity) in capacities.iter().enumerate() {
@@ -72,6 +86,16 @@ pub(crate) fn egress(at: u64, rates: &[Option<u64>]) -> UsageWindow {
         vec![UsageSample { at: Timestamp(at), egress: rate.map(BytesPerSec), ..UsageSample::default() }]
     };
     UsageWindow(rates.iter().enumerate().map(|(number, rate)| (id(&format!("vm{number}")), sample(rate))).collect())
+}
+
+/// One sample a VM, of the second that ends at `at`: the CPU used in it, in thousandths of a core.
+pub(crate) fn cpu(at: u64, used: &[u64]) -> UsageWindow {
+    let second = Duration::from_secs(1);
+    let sample = |used: &u64| {
+        let cpu_time = Some(Duration::from_millis(*used));
+        vec![UsageSample { at: Timestamp(at), cpu_time, interval: Some(second), ..UsageSample::default() }]
+    };
+    UsageWindow(used.iter().enumerate().map(|(number, used)| (id(&format!("vm{number}")), sample(used))).collect())
 }
 
 /// Has the directory carry a plan out.

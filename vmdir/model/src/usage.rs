@@ -46,6 +46,10 @@ pub struct UsageSample {
     /// The length of the measured interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Duration>,
+    /// The place in its cluster ([`order`](crate::VmSpec::order)) of the VM whose message last unblocked this one in
+    /// the interval: its upstream (section 5.4.4). Only the VM's own system can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<u32>,
 }
 
 impl UsageSample {

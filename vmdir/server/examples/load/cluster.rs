@@ -184,6 +184,7 @@ fn sample(vm: u64) -> UsageSample {
         disk_blocks: Some(2_048),
         swapped: Some(Bytes(0)),
         interval: Some(Duration::from_secs(1)),
+        upstream: None,
     }
 }
 
