@@ -75,3 +75,22 @@ fn cells_that_are_not_there_and_packages_that_are_missing_are_told() {
     let packages = ["apt-get install", "haproxy", "nginx-light", "wrk", "nghttp2-client"];
     contains_all("stderr", &String::from_utf8_lossy(&output.stderr), &packages);
 }
+
+#[test]
+fn a_papers_figure_is_told_with_its_checks_and_kept_with_its_raw_result() {
+    let folder = Folder::new();
+    let listed = vibra(&folder, &["bench", "policies", "--list"]).ended_with(0);
+    listed.with_stdout(&["fvm-3", "five VMs that adapt"]);
+    let said = vibra(&folder, &["bench", "policies", "--only", "fvm-3", "--out", "raw"]).ended_with(0);
+    let said = said.with_stdout(&["fvm-3: ", "VM 5", "adapted: most over fewest threads", "met"]);
+    assert_eq!(folder.read("raw/fvm-3.txt"), said.stdout.trim_end_matches('\n').to_owned() + "\n");
+    let document: serde_json::Value = serde_json::from_str(&folder.read("raw/fvm-3.json")).expect("JSON");
+    for key in ["command", "commit", "started", "machine", "seed", "paper", "conditions"] {
+        assert!(document.get(key).is_some(), "no {key}: {document}");
+    }
+    let cells = document["rows"].as_array().expect("rows").iter().map(|row| row.as_array().map(Vec::len));
+    let columns = document["columns"].as_array().map(Vec::len);
+    assert!(cells.clone().count() == 5 && cells.clone().all(|cells| cells == columns), "{document}");
+    assert_eq!(document["panels"][0]["lines"].as_array().map(Vec::len), Some(5));
+    vibra(&folder, &["bench", "policies", "--only", "fvm-33"]).ended_with(2).with_stderr(&["fvm-33", "fvm-3"]);
+}

@@ -282,6 +282,38 @@ pub(crate) enum Bench {
         vibra bench proxy --only latency,churn --rounds 20 --json out.json\n\n\
         Exit codes: 0 every promise is met, 3 one is missed, 4 a measurement failed and means nothing.")]
     Proxy(BenchProxy),
+    /// Draw the papers' figures of the policies anew, from the same code that runs live, beside the papers' numbers.
+    ///
+    /// Each figure is a table, with a check for each number that its paper states: what the paper has, what was measured,
+    /// and whether that is within what is asked for. Everything is computed or simulated, and seeded: the same seed gives the
+    /// same figures.
+    #[command(after_help = "Examples:\n  \
+        vibra bench policies --list                      which figures there are\n  \
+        vibra bench policies --only fvm-3                one of them\n  \
+        vibra bench policies --quick                     a look at everything\n  \
+        vibra bench policies --out docs/figures/raw/policies\n\n\
+        Exit codes: 0 everything stated is reached, 3 something is not, 4 a figure failed.")]
+    Policies(BenchPolicies),
+}
+
+/// Options of `bench policies`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchPolicies {
+    /// Which figures, separated by commas: ids, or beginnings of ids such as fvm. Default: all.
+    #[arg(long, value_delimiter = ',', value_name = "IDS")]
+    pub(crate) only: Vec<String>,
+    /// Shorter runs and fewer points: for a look, not for a result.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// List the figures and what their papers state, and run none.
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Also write each figure's raw result (ID.json) and its table (ID.txt) into this folder.
+    #[arg(long, value_name = "DIR", conflicts_with = "list")]
+    pub(crate) out: Option<PathBuf>,
+    /// The seed of everything random.
+    #[arg(long, default_value_t = 1998)]
+    pub(crate) seed: u64,
 }
 
 /// Options of `bench proxy`.

@@ -43,6 +43,7 @@ fn run(command: Command) -> Outcome {
         Command::Replay(args) => commands::replay::run(&args),
         Command::Trace(command) => commands::trace::run(command),
         Command::Bench(cli::Bench::Proxy(args)) => bench::proxy::run(&args),
+        Command::Bench(cli::Bench::Policies(args)) => bench::policies::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Dispatcher(args) => commands::dispatcher::run(&args),
         Command::Up(args) => commands::up::up(&args.config),

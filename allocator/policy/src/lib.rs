@@ -53,6 +53,7 @@ mod composition;
 mod demand;
 mod divide;
 mod fixed;
+pub mod fvm;
 mod policy;
 mod proportional;
 mod registry;

@@ -42,4 +42,4 @@ pub use paired::Paired;
 pub use plot::{Axis, Bars, Plot, PlotError, Series};
 pub use resampling::{Estimate, Resampling, bootstrap};
 pub use statistics::{StatisticsError, mean, median, quantile, standard_deviation};
-pub use table::{Column, Table, number};
+pub use table::{Column, Sheet, Table, number};

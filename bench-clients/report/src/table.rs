@@ -45,30 +45,64 @@ impl<const N: usize> Table<N> {
     pub fn push(&mut self, cells: [String; N]) {
         self.rows.push(cells);
     }
-
-    fn width(&self, column: usize) -> usize {
-        let cells = self.rows.iter().map(|row| row[column].chars().count());
-        cells.chain([self.columns[column].heading.chars().count()]).max().unwrap_or_default()
-    }
 }
 
 impl<const N: usize> fmt::Display for Table<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let widths: [usize; N] = std::array::from_fn(|column| self.width(column));
-        let headings = std::array::from_fn(|column| self.columns[column].heading.clone());
-        let rules = widths.map(|width| "-".repeat(width));
-        for row in [&headings, &rules].into_iter().chain(&self.rows) {
-            let cells = row.iter().zip(&self.columns).zip(widths);
-            let cells: Vec<String> = cells
-                .map(|((cell, column), width)| match column.side {
-                    Side::Left => format!("{cell:<width$}"),
-                    Side::Right => format!("{cell:>width$}"),
-                })
-                .collect();
-            writeln!(f, "{}", cells.join("  ").trim_end())?;
-        }
-        Ok(())
+        draw(f, &self.columns, &self.rows)
     }
+}
+
+/// A table as [`Table`], whose columns are known only when it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sheet {
+    columns: Vec<Column>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Sheet {
+    /// Without rows.
+    pub fn new(columns: Vec<Column>) -> Sheet {
+        Sheet { columns, rows: Vec::new() }
+    }
+
+    /// Adds a row at the end; cells that it lacks are empty.
+    ///
+    /// # Panics
+    ///
+    /// If there are more cells than columns.
+    pub fn push(&mut self, mut cells: Vec<String>) {
+        assert!(cells.len() <= self.columns.len(), "{} cells for {} columns", cells.len(), self.columns.len());
+        cells.resize(self.columns.len(), String::new());
+        self.rows.push(cells);
+    }
+}
+
+impl fmt::Display for Sheet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        draw(f, &self.columns, &self.rows)
+    }
+}
+
+fn draw(f: &mut fmt::Formatter<'_>, columns: &[Column], rows: &[impl AsRef<[String]>]) -> fmt::Result {
+    let width = |(place, column): (usize, &Column)| {
+        let cells = rows.iter().map(|row| row.as_ref()[place].chars().count());
+        cells.chain([column.heading.chars().count()]).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = columns.iter().enumerate().map(width).collect();
+    let headings: Vec<String> = columns.iter().map(|column| column.heading.clone()).collect();
+    let rules: Vec<String> = widths.iter().map(|&width| "-".repeat(width)).collect();
+    for row in [&headings[..], &rules].into_iter().chain(rows.iter().map(AsRef::as_ref)) {
+        let cells = row.iter().zip(columns).zip(&widths);
+        let cells: Vec<String> = cells
+            .map(|((cell, column), &width)| match column.side {
+                Side::Left => format!("{cell:<width$}"),
+                Side::Right => format!("{cell:>width$}"),
+            })
+            .collect();
+        writeln!(f, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
 }
 
 /// A number as a cell: with thousands separated and so many decimals; a dash for what was not measured.
@@ -106,6 +140,14 @@ lard             -  1,234.5
 url-hash with é  2        -
 ";
         assert_eq!(table.to_string(), expected);
+    }
+
+    #[test]
+    fn a_sheet_looks_like_a_table_and_takes_short_rows() {
+        let mut sheet = Sheet::new(vec![Column::left("what"), Column::right("n")]);
+        sheet.push(vec!["a".into(), "10".into()]);
+        sheet.push(vec!["b".into()]);
+        assert_eq!(sheet.to_string(), "what   n\n----  --\na     10\nb\n");
     }
 
     #[test]
