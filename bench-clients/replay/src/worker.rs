@@ -8,7 +8,7 @@ use crate::pool::Pool;
 use crate::progress::Counters;
 use crate::record::{Record, Sample};
 use crate::summary::Effort;
-use crate::{Mode, Options, ReplayError, Schedule};
+use crate::{Mode, Options, ReplayError};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -71,7 +71,9 @@ impl Worker<'_> {
         match self.job.options.mode {
             Mode::Open { speed, spread } => {
                 let stop = self.job.options.stop_after.unwrap_or(Duration::MAX);
-                let schedule = Schedule::new(self.job.trace, speed, spread)
+                let dues = self.job.trace.schedule(speed, spread).map(|(_, due)| due);
+                let schedule = dues
+                    .enumerate()
                     .take_while(|&(_, due)| due < stop)
                     .filter(|(index, _)| index % self.job.options.threads == thread);
                 self.open_loop(schedule, pacer).await

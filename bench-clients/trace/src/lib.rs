@@ -3,8 +3,8 @@
 //! Replay and the simulator must see the same requests, whether they come from a server's log, from a reconstruction of
 //! one or from a model. So there is one form of a trace here ([`Trace`]: requests of 40 bytes that refer to a table of
 //! [`Objects`]), readers that bring logs into it ([`Reader`], by stream or as a whole, with an account of all
-//! [`Defects`]), writers ([`convert()`], [`Trace::save`]), statistics ([`stat()`], [`subsets`]) and generators
-//! ([`generate`]). A trace knows its [`Origin`]: a reconstruction never passes for a recording.
+//! [`Defects`]), writers ([`convert()`], [`Trace::save`]), the times at which requests are due ([`Schedule`]), statistics ([`stat()`],
+//! [`subsets`]) and generators ([`generate`]). A trace knows its [`Origin`]: a reconstruction never passes for a recording.
 //!
 //! ```
 //! use vibra_trace::{generate, stat, subsets};
@@ -28,6 +28,7 @@ pub mod generate;
 mod object;
 mod read;
 mod request;
+mod schedule;
 mod source;
 mod stat;
 mod tables;
@@ -40,5 +41,6 @@ pub use format::{Format, compact, csv};
 pub use object::{Object, ObjectId, Objects};
 pub use read::{Options, Reader};
 pub use request::{LoggedBytes, Method, Request};
+pub use schedule::{Schedule, Spread};
 pub use stat::{Stat, Subset, stat, subsets};
 pub use trace::{Origin, Trace};

@@ -1,6 +1,6 @@
 //! A trace in memory.
 
-use crate::{Defects, Error, ObjectId, Objects, Options, Reader, Request};
+use crate::{Defects, Error, ObjectId, Objects, Options, Reader, Request, Schedule, Spread};
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -55,6 +55,11 @@ impl Trace {
     /// From the first second to the end of the clock step of the last request; zero without requests.
     pub fn duration(&self) -> Duration {
         self.requests.last().map_or(Duration::ZERO, |last| last.at.saturating_add(self.resolution))
+    }
+
+    /// The requests with the times at which they are due if they are played `speed` times as fast as recorded.
+    pub fn schedule(&self, speed: f64, spread: Spread) -> Schedule<impl Iterator<Item = Request> + Clone + '_> {
+        Schedule::new(self.requests.iter().copied(), self.resolution, speed, spread)
     }
 
     /// Opens a trace and reads the whole of it; its defects are counted, and all else is used.

@@ -1,7 +1,7 @@
 //! An open loop over HTTP/1.1 at rates of tens of thousands of requests a second, on the core that the servers use as well.
 //!
-//! Requests are due at the times of `vibra-replay`'s [`Schedule`], a Poisson process, and a response time counts from
-//! when its request was due. The sending is not `vibra-replay`'s: that one speaks all of HTTP and costs 25 to 30 µs a
+//! Requests are due at the times of a [`Schedule`](vibra_trace::Schedule), a Poisson process, and a response time counts
+//! from when its request was due. The sending is not `vibra-replay`'s: that one speaks all of HTTP and costs 25 to 30 µs a
 //! request, more than the proxy. This one is a thread with an epoll set, asks for a few known URLs, and costs half of that,
 //! nearly all of it the kernel's.
 
@@ -24,7 +24,7 @@ use std::{
     os::fd::OwnedFd,
     time::{Duration, Instant},
 };
-use vibra_replay::{Schedule, Spread, Tally};
+use vibra_replay::{Spread, Tally};
 use vibra_trace::{LoggedBytes, Method, Objects, Origin, Request, Trace};
 
 /// Connections. A request that is due while all are in use waits for one, and the wait is part of its response time. (To
@@ -121,7 +121,7 @@ fn due_times(plan: &Plan) -> Vec<Duration> {
         objects,
         requests: vec![request; count],
     };
-    Schedule::new(&trace, 1.0, Spread::Poisson { seed: plan.seed }).map(|(_, due)| due).collect()
+    trace.schedule(1.0, Spread::Poisson { seed: plan.seed }).map(|(_, due)| due).collect()
 }
 
 struct Connection {

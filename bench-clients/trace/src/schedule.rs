@@ -1,11 +1,12 @@
 //! When requests are due.
 
+use crate::Request;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::iter::Peekable;
 use std::time::Duration;
-use vibra_trace::{Request, Trace};
 
 /// How requests lie within a step of the trace's clock (one second for most logs), of which a log says only how many
 /// there were.
@@ -23,41 +24,46 @@ pub enum Spread {
     },
 }
 
-/// The requests of a trace with the times at which they are due, in the order of these times.
+/// Requests with the times at which they are due, in the order of these times.
 ///
-/// Works through the trace a clock step at a time and so needs memory for one step only. Each step has its own stream
-/// of random numbers, so that its times depend on the seed and on its place in the trace alone.
+/// Works through them a clock step at a time and so needs memory for one step only. Each step has its own stream of
+/// random numbers, so that its times depend on the seed and on its place in the trace alone. A request that is earlier
+/// than the one before it, as in a log that is read as a stream, counts to that one's step.
 #[derive(Debug, Clone)]
-pub struct Schedule<'a> {
-    requests: &'a [Request],
+pub struct Schedule<I: Iterator<Item = Request>> {
+    requests: Peekable<I>,
     resolution: Duration,
     speed: f64,
     spread: Spread,
-    next: usize,
-    /// Times since the trace's first second of the requests from `next` on, to the end of the step.
+    /// What is left of the step, with times since the trace's first second.
+    step: VecDeque<Request>,
     times: VecDeque<Duration>,
 }
 
-impl<'a> Schedule<'a> {
-    /// Of all requests of `trace`, played `speed` times as fast as recorded.
+impl<I: Iterator<Item = Request>> Schedule<I> {
+    /// Of `requests`, taken with a clock of this `resolution`, played `speed` times as fast as recorded.
     ///
     /// Times out of [`Duration`]'s range become its maximum.
-    pub fn new(trace: &'a Trace, speed: f64, spread: Spread) -> Schedule<'a> {
-        let Trace { requests, resolution, .. } = trace;
-        Schedule { requests, resolution: *resolution, speed, spread, next: 0, times: VecDeque::new() }
+    pub fn new(requests: I, resolution: Duration, speed: f64, spread: Spread) -> Self {
+        let (step, times) = (VecDeque::new(), VecDeque::new());
+        Schedule { requests: requests.peekable(), resolution, speed, spread, step, times }
     }
 
-    /// Times of the step in which the next request lies.
+    /// Takes in the step in which the next request lies.
     fn fill(&mut self) {
-        let Some(first) = self.requests.get(self.next) else { return };
+        let Some(first) = self.requests.next() else { return };
+        self.step.push_back(first);
         let step_nanos = self.resolution.as_nanos();
         if step_nanos == 0 {
             self.times.push_back(first.at);
             return;
         }
         let step = first.at.as_nanos() / step_nanos;
-        let same_step = |request: &Request| request.at.as_nanos() / step_nanos == step;
-        let count = self.requests[self.next..].iter().take_while(|request| same_step(request)).count();
+        let same_step = |request: &Request| request.at.as_nanos() / step_nanos <= step;
+        while let Some(request) = self.requests.next_if(same_step) {
+            self.step.push_back(request);
+        }
+        let count = self.step.len();
         let start = nanos(step * step_nanos);
         let step_nanos = u64::try_from(step_nanos).unwrap_or(u64::MAX);
         match self.spread {
@@ -77,17 +83,15 @@ impl<'a> Schedule<'a> {
     }
 }
 
-impl Iterator for Schedule<'_> {
-    /// Which request, and when it is due, from the beginning of the replay.
-    type Item = (usize, Duration);
+impl<I: Iterator<Item = Request>> Iterator for Schedule<I> {
+    /// A request, and when it is due, from the beginning of the replay.
+    type Item = (Request, Duration);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.times.is_empty() {
+        if self.step.is_empty() {
             self.fill();
         }
-        let time = self.times.pop_front()?;
-        let request = self.next;
-        self.next += 1;
+        let (request, time) = (self.step.pop_front()?, self.times.pop_front()?);
         let due = Duration::try_from_secs_f64(time.as_secs_f64() / self.speed);
         Some((request, due.unwrap_or(Duration::MAX)))
     }
@@ -102,8 +106,8 @@ fn nanos(nanos: u128) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{LoggedBytes, Method, Objects, Origin, Trace};
     use proptest::prelude::*;
-    use vibra_trace::{LoggedBytes, Method, Objects, Origin};
 
     fn trace(seconds: impl IntoIterator<Item = u64>, resolution: Duration) -> Trace {
         let mut objects = Objects::new();
@@ -127,8 +131,8 @@ mod tests {
     }
 
     fn times(trace: &Trace, speed: f64, spread: Spread) -> Vec<Duration> {
-        let (requests, times): (Vec<_>, Vec<_>) = Schedule::new(trace, speed, spread).unzip();
-        assert_eq!(requests, (0..trace.requests.len()).collect::<Vec<_>>());
+        let (requests, times): (Vec<_>, Vec<_>) = trace.schedule(speed, spread).unzip();
+        assert_eq!(requests, trace.requests);
         times
     }
 
@@ -169,6 +173,14 @@ mod tests {
             let distance = (time.as_secs_f64() - 5.0 - k as f64 / count as f64).abs();
             assert!(distance < 1.95 / (count as f64).sqrt(), "request {k} is off by {distance}");
         }
+    }
+
+    #[test]
+    fn a_request_out_of_order_counts_to_the_step_before_it() {
+        let mut late = trace([3, 3, 5], Duration::from_secs(1));
+        late.requests[1].at = Duration::from_secs(2);
+        let times: Vec<_> = late.schedule(1.0, Spread::Uniform).map(|(_, due)| due).collect();
+        assert_eq!(millis(&times), [3000, 3500, 5000]);
     }
 
     proptest! {
