@@ -6,8 +6,11 @@ use crate::admission::memory::PIECE as MEMORY_PIECE;
 use crate::error::StartError;
 use crate::http1::head::MOST_FIELDS;
 use serde::{Deserialize, Deserializer, de};
-use std::{fmt::Display, num::NonZeroU32, num::NonZeroUsize, str::FromStr, time::Duration};
-use vibra_model::{Bytes, BytesPerSec};
+use std::{num::NonZeroU32, num::NonZeroUsize, time::Duration};
+use vibra_model::{
+    Bytes, BytesPerSec,
+    text::{duration, quantity},
+};
 
 /// The longest time that may be configured.
 pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -238,13 +241,6 @@ fn require(holds: bool, what: &'static str, hint: &'static str) -> Result<(), St
     if holds { Ok(()) } else { Err(StartError::Invalid { what, hint }) }
 }
 
-/// A length of time, written as text such as "3s" or "500ms".
-fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(from)?;
-    let wrong = |_| de::Error::custom(format!("{text:?} is no length of time: write \"3s\" or \"500ms\""));
-    humantime::parse_duration(&text).map_err(wrong)
-}
-
 /// An amount of memory, written as text such as "64KiB".
 fn size<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     let Bytes(bytes) = quantity(from)?;
@@ -259,12 +255,4 @@ fn some_size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error
 /// A data rate, written as text such as "500B/s".
 fn rate<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     quantity(from).map(|BytesPerSec(rate)| rate)
-}
-
-fn quantity<'de, T, D>(from: D) -> Result<T, D::Error>
-where
-    T: FromStr<Err: Display>,
-    D: Deserializer<'de>,
-{
-    String::deserialize(from)?.parse().map_err(de::Error::custom)
 }

@@ -3,14 +3,15 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Deserializer, de};
 use std::{
-    fmt::Display,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    str::FromStr,
     time::Duration,
 };
 use toml::{Spanned, Table};
-use vibra_model::{Bytes, BytesPerSec, CustomerId, HostId, MilliCpu, Resources, VmId};
+use vibra_model::{
+    Bytes, BytesPerSec, CustomerId, HostId, MilliCpu, Resources, VmId,
+    text::{some_duration, some_quantity},
+};
 use vibra_proxy::{Forwarding, Limits, Protocol, ProxyVersion, Timeouts};
 use vibra_routing::{Algorithm, HashKind, LardSettings, Remap, SlotSettings};
 
@@ -60,9 +61,9 @@ pub(super) struct Dispatcher {
     pub(super) proxy_protocol: Option<Spanned<ProxyProtocol>>,
     pub(super) forwarded: Option<Forwarding>,
     pub(super) via: Option<Spanned<String>>,
-    #[serde(default, deserialize_with = "duration")]
+    #[serde(default, deserialize_with = "some_duration")]
     pub(super) drain_timeout: Option<Duration>,
-    #[serde(default, deserialize_with = "duration")]
+    #[serde(default, deserialize_with = "some_duration")]
     pub(super) slow_start: Option<Duration>,
     #[serde(default)]
     pub(super) limits: Limits,
@@ -171,7 +172,7 @@ pub(super) struct Directory {
     pub(super) store: Option<Spanned<StoreKind>>,
     pub(super) path: Option<PathBuf>,
     pub(super) token_file: Option<PathBuf>,
-    #[serde(default, deserialize_with = "duration")]
+    #[serde(default, deserialize_with = "some_duration")]
     pub(super) silence: Option<Duration>,
 }
 
@@ -196,7 +197,7 @@ pub(super) struct Token {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Allocator {
-    #[serde(default, deserialize_with = "duration")]
+    #[serde(default, deserialize_with = "some_duration")]
     pub(super) interval: Option<Duration>,
     pub(super) bandwidth: Option<Spanned<Table>>,
     pub(super) memory: Option<Spanned<Table>>,
@@ -207,11 +208,11 @@ pub(super) struct Allocator {
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Amounts {
-    #[serde(default, deserialize_with = "quantity")]
+    #[serde(default, deserialize_with = "some_quantity")]
     pub(super) bandwidth: Option<BytesPerSec>,
-    #[serde(default, deserialize_with = "quantity")]
+    #[serde(default, deserialize_with = "some_quantity")]
     pub(super) memory: Option<Bytes>,
-    #[serde(default, deserialize_with = "quantity")]
+    #[serde(default, deserialize_with = "some_quantity")]
     pub(super) cpu: Option<MilliCpu>,
 }
 
@@ -280,21 +281,4 @@ pub(crate) fn admin_address(text: &str) -> Result<SocketAddr, String> {
         Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
         Err(_) => text.parse().map_err(|_| format!("{text:?} is no address: write a port, or \"ADDRESS:PORT\"")),
     }
-}
-
-/// A quantity with its unit, written as text.
-fn quantity<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
-where
-    T: FromStr<Err: Display>,
-    D: Deserializer<'de>,
-{
-    let text = String::deserialize(from)?;
-    text.parse().map(Some).map_err(de::Error::custom)
-}
-
-/// A length of time, written as text such as "3s" or "500ms".
-fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(from)?;
-    let parsed = humantime::parse_duration(&text);
-    parsed.map(Some).map_err(|_| de::Error::custom(format!("{text:?} is no length of time: write \"3s\" or \"500ms\"")))
 }

@@ -37,6 +37,7 @@ mod id;
 mod plan;
 mod resource;
 mod role;
+pub mod text;
 mod units;
 mod usage;
 
