@@ -179,6 +179,6 @@ async fn it_stops_and_hands_its_state_over() {
     running.report(900, 100);
     running.until("accepted", accepted).await;
     let state = running.finish().await.save();
-    let demand = &state["bandwidth:proportional"]["hot"]["demand"];
+    let demand = &state["bandwidth:proportional"]["policy"]["hot"]["demand"];
     assert_eq!(demand.as_f64(), Some(900.0), "{state}");
 }

@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 use std::{
     any::Any,
-    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
 use vibra_model::{CustomerId, Plan, Revision, Snapshot, Timestamp, UsageWindow, VmId};
-use vibra_policy::{Checked, Composition, Fault, Fixed, FixedParameters, Limits, Policy, RestoreError, View, check};
+use vibra_policy::{
+    Checked, Composition, Failure, Fault, Fixed, FixedParameters, Freshness, Limits, Policy, RestoreError, View, check,
+};
 
 /// Without any new sample for longer than this nothing is changed: what is known is too old to act on.
 pub const SILENCE: Duration = Duration::from_secs(10);
@@ -18,11 +19,7 @@ pub const SILENCE: Duration = Duration::from_secs(10);
 pub struct Core {
     policies: Composition,
     limits: Limits,
-    /// The newest sample of each VM that was seen so far.
-    newest: BTreeMap<VmId, Timestamp>,
-    /// When any of them was first seen. Hosts' clocks differ from the allocator's and from one another: so only the
-    /// time of seeing tells how old the knowledge is, and only samples of one VM can be told older and newer.
-    heard: Option<Timestamp>,
+    freshness: Freshness,
 }
 
 /// What a decision was made from.
@@ -38,6 +35,19 @@ pub struct Inputs {
     pub samples: usize,
     /// The newest of these.
     pub newest: Option<Timestamp>,
+}
+
+impl Inputs {
+    fn of(view: &View<'_>) -> Self {
+        let mut inputs = Inputs { revision: view.snapshot().revision(), vms: view.vms().count(), ..Inputs::default() };
+        let own = |vm: &VmId| view.snapshot().vm(vm).is_some_and(|vm| vm.customer == *view.customer());
+        for (_, samples) in view.usage().0.iter().filter(|(vm, samples)| own(vm) && !samples.is_empty()) {
+            inputs.measured += 1;
+            inputs.samples += samples.len();
+            inputs.newest = inputs.newest.max(samples.iter().map(|sample| sample.at).max());
+        }
+        inputs
+    }
 }
 
 /// What came of a decision.
@@ -62,7 +72,7 @@ pub struct Decision {
     pub plan: Plan,
     /// What came of it.
     pub verdict: Verdict,
-    /// What an operator must know: policies that failed and were replaced.
+    /// What an operator must know: policies that failed, and which of them were replaced.
     pub alarms: Vec<String>,
 }
 
@@ -70,7 +80,7 @@ impl Core {
     /// The policies of one customer, with steps of any size allowed.
     pub fn new(customer: CustomerId, policies: Composition) -> Self {
         let limits = Limits::of(&customer, &policies.resources()).with_moves(policies.moves());
-        Core { policies, limits, newest: BTreeMap::new(), heard: None }
+        Core { policies, limits, freshness: Freshness::default() }
     }
 
     /// Holds plans to steps of at most this share of the customer's bound.
@@ -85,21 +95,24 @@ impl Core {
         &self.limits.customer
     }
 
-    /// Decides at `now`. A policy that panics is replaced by `static` for good, with an alarm; its part of the plan
-    /// is empty.
+    /// Decides at `now`. A policy that has no plan changes nothing this time. One that panics, or fails for good, is
+    /// replaced by `static`, with an alarm.
     pub fn step(&mut self, snapshot: &Snapshot, usage: &UsageWindow, now: Timestamp) -> Decision {
         let customer = self.limits.customer.clone();
         let view = View::new(snapshot, &customer, usage);
-        let inputs = self.take_in(&view, now);
+        let inputs = Inputs::of(&view);
+        self.freshness.take_in(&view, now);
         let nothing = Plan { base: snapshot.revision(), ..Plan::default() };
-        if self.heard.is_none_or(|heard| now.since(heard) > SILENCE) {
+        if self.freshness.heard().is_none_or(|heard| now.since(heard) > SILENCE) {
             return Decision { inputs, plan: nothing, verdict: Verdict::TooOld, alarms: Vec::new() };
         }
         let mut alarms = Vec::new();
         let plan = self.policies.decide_each(&view, |policy| {
-            let decided = catch_unwind(AssertUnwindSafe(|| policy.decide(&view, now)));
-            decided.unwrap_or_else(|panic| {
-                alarms.push(replace(policy, &*panic));
+            attempt(policy, &view, now).unwrap_or_else(|failure| {
+                alarms.push(alarm(&**policy, &failure));
+                if let Failure::Lasting(_) = failure {
+                    *policy = Box::new(Fixed::new(policy.resource(), FixedParameters::default()));
+                }
                 nothing.clone()
             })
         });
@@ -109,24 +122,6 @@ impl Core {
             Err(faults) => Verdict::Faulty(faults),
         };
         Decision { inputs, plan, verdict, alarms }
-    }
-
-    /// Notes what is new in the usage window, and says what there is in it.
-    fn take_in(&mut self, view: &View<'_>, now: Timestamp) -> Inputs {
-        let mut inputs = Inputs { revision: view.snapshot().revision(), vms: view.vms().count(), ..Inputs::default() };
-        let own = |vm: &VmId| view.snapshot().vm(vm).is_some_and(|vm| vm.customer == *view.customer());
-        self.newest.retain(|vm, _| own(vm));
-        for (vm, samples) in view.usage().0.iter().filter(|(vm, _)| own(vm)) {
-            let Some(newest) = samples.iter().map(|sample| sample.at).max() else { continue };
-            inputs.measured += 1;
-            inputs.samples += samples.len();
-            inputs.newest = inputs.newest.max(Some(newest));
-            if self.newest.get(vm).is_none_or(|&known| known < newest) {
-                self.newest.insert(vm.clone(), newest);
-                self.heard = Some(now);
-            }
-        }
-        inputs
     }
 
     /// The policies' state, for [`restore`](Self::restore) by another allocator.
@@ -143,12 +138,24 @@ impl Core {
     }
 }
 
-/// Puts `static` in the place of a policy that panicked, and says so.
-fn replace(policy: &mut Box<dyn Policy>, panic: &(dyn Any + Send)) -> String {
+/// The policy's plan; a panic is a failure for good.
+fn attempt(policy: &mut Box<dyn Policy>, view: &View<'_>, now: Timestamp) -> Result<Plan, Failure> {
+    let decided = catch_unwind(AssertUnwindSafe(|| policy.attempt(view, now)));
+    decided.unwrap_or_else(|panic| Err(Failure::Lasting(format!("it panicked: {}", message(&*panic)))))
+}
+
+/// What a panic said.
+pub(crate) fn message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message")
+}
+
+fn alarm(policy: &dyn Policy, failure: &Failure) -> String {
     let (name, resource) = (policy.name(), policy.resource());
-    *policy = Box::new(Fixed::new(resource, FixedParameters::default()));
-    format!("policy {name} for {resource} panicked and is replaced by static: {}", text.unwrap_or("no message"))
+    match failure {
+        Failure::Passing(why) => format!("policy {name} for {resource} has no plan this time: {why}"),
+        Failure::Lasting(why) => format!("policy {name} for {resource} is replaced by static: {why}"),
+    }
 }
 
 #[cfg(test)]

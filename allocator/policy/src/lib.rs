@@ -2,7 +2,7 @@
 //!
 //! A [`Policy`] looks at an immutable [`View`] (the directory's snapshot, what VMs used, whose VMs) and returns a
 //! [`Plan`](vibra_model::Plan): what shall change and what shall not, each with its reason. [`check`] judges a plan by rules that no
-//! policy wrote. The crate is pure: no I/O, no clock, no randomness. Time is passed in, so that the same code decides
+//! policy wrote. A [`Guard`] trims any policy's plans to what is [safe](Safety). The crate is pure: no I/O, no clock, no randomness. Time is passed in, so that the same code decides
 //! for the allocator and for a simulator.
 //!
 //! | name | it |
@@ -53,11 +53,13 @@ mod composition;
 mod demand;
 mod divide;
 mod fixed;
+mod freshness;
 pub mod fvm;
 mod policy;
 mod proportional;
 mod registry;
 mod room;
+mod safety;
 #[cfg(test)]
 mod testing;
 mod view;
@@ -65,7 +67,9 @@ mod view;
 pub use check::{Checked, Fault, Limits, check};
 pub use composition::{Composition, TwoPolicies};
 pub use fixed::{Fixed, FixedParameters, Share};
-pub use policy::{Policy, RestoreError};
+pub use freshness::Freshness;
+pub use policy::{Failure, Policy, RestoreError};
 pub use proportional::{ALPHA, DEAD_BAND, Proportional, ProportionalParameters};
 pub use registry::{BuildError, Constructor, Policies};
+pub use safety::{Guard, Safety};
 pub use view::View;

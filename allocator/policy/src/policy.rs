@@ -27,6 +27,15 @@ pub trait Policy: Send {
     /// What shall change at `now`.
     fn decide(&mut self, view: &View<'_>, now: Timestamp) -> Plan;
 
+    /// As [`decide`](Self::decide), for a policy that may have no plan, such as a program that died. By default it has
+    /// one always.
+    ///
+    /// # Errors
+    /// [`Failure`], with what happened.
+    fn attempt(&mut self, view: &View<'_>, now: Timestamp) -> Result<Plan, Failure> {
+        Ok(self.decide(view, now))
+    }
+
     /// Its state, for [`restore`](Self::restore). By default there is none.
     fn save(&self) -> Value {
         Value::Null
@@ -43,6 +52,17 @@ pub trait Policy: Send {
         }
         Err(RestoreError { policy: self.name(), why: "it keeps no state".to_owned() })
     }
+}
+
+/// Why a policy has no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// This time; it may be asked again.
+    #[error("{0}")]
+    Passing(String),
+    /// It will not have one any more.
+    #[error("{0}")]
+    Lasting(String),
 }
 
 /// A state that a policy cannot take over.

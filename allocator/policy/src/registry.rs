@@ -1,6 +1,6 @@
 //! Policies by name.
 
-use crate::{Fixed, Policy, Proportional};
+use crate::{Fixed, Guard, Policy, Proportional, Safety};
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt};
 use vibra_model::Resource;
@@ -57,15 +57,18 @@ impl Policies {
         self.constructors.keys().copied().collect()
     }
 
-    /// The policy `name` for `resource`, with `parameters` (a JSON object).
+    /// The policy `name` for `resource`, with `parameters` (a JSON object), of which `safety` says how its [`Guard`]
+    /// trims its plans.
     ///
     /// # Errors
     /// [`BuildError`] if there is no such policy, or its parameters are not right.
-    pub fn build(&self, name: &str, resource: Resource, parameters: Value) -> Result<Box<dyn Policy>, BuildError> {
-        match self.constructors.get(name) {
-            Some(constructor) => constructor(resource, parameters),
-            None => Err(BuildError::Unknown { name: name.to_owned(), known: self.names() }),
-        }
+    pub fn build(&self, name: &str, resource: Resource, mut parameters: Value) -> Result<Box<dyn Policy>, BuildError> {
+        let Some((&policy, constructor)) = self.constructors.get_key_value(name) else {
+            return Err(BuildError::Unknown { name: name.to_owned(), known: self.names() });
+        };
+        let safety = parameters.as_object_mut().and_then(|table| table.remove("safety")).map(Safety::read).transpose();
+        let safety = safety.map_err(|why| BuildError::Parameters { policy, resource, why })?.unwrap_or_default();
+        Ok(Box::new(Guard::new(constructor(resource, parameters)?, safety)))
     }
 }
 
