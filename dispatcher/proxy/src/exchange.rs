@@ -128,7 +128,7 @@ async fn relay(
                 return Err(refusal);
             }
         }
-        turn = turns.next();
+        turn = turns.next(carried.journal);
     }
     Err(Refusal::BadGateway)
 }
@@ -255,7 +255,7 @@ impl<F: Front> Carried<'_, '_, F> {
                 };
                 let head = head.map_err(NoAnswer::Server)?;
                 match head.status {
-                    StatusCode::SWITCHING_PROTOCOLS if !self.head.upgrades => {}
+                    StatusCode::SWITCHING_PROTOCOLS if !head.switches_as_asked(self.head) => {}
                     status if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS => {
                         interim += 1;
                         if interim <= MOST_INTERIM {
@@ -354,7 +354,7 @@ impl<F: Front> Carried<'_, '_, F> {
 
     /// Finds the rest of a representation at another server.
     async fn resume(&mut self, rest: Rest<'_>, others: &mut Turns<'_>) -> Option<(Link, Account)> {
-        for mut account in others {
+        while let Some(mut account) = others.next(self.journal) {
             match self.attempt(&mut account, Some(rest)).await {
                 Ok((response, link)) if rest.is_in(&response) => {
                     account.responded(response.status);

@@ -13,8 +13,7 @@ use std::time::Instant;
 use tokio::time::timeout;
 use vibra_routing::Candidates;
 
-/// The servers that a request may be tried at: those of its candidates that have a place for it. As an iterator, those
-/// it may go on to after a failure, as long as there are not too many such requests.
+/// The servers that a request may be tried at: those of its candidates that have a place for it.
 pub(crate) struct Turns<'a> {
     client: &'a Rc<Client>,
     view: &'a View,
@@ -44,6 +43,14 @@ impl<'a> Turns<'a> {
             Some(account) => Ok(account),
             None => Box::pin(self.wait(full.first().ok_or(Refusal::NoServer)?, journal)).await,
         }
+    }
+
+    /// The server to go on to after a failure, if there is one, and there are not too many such requests.
+    pub(crate) fn next(&mut self, journal: &mut Journal<'_>) -> Option<Account> {
+        if self.left == 0 || self.candidates.len() == 0 || !self.client.worker().may_retry() {
+            return None;
+        }
+        self.find(|pool| journal.finds_full(pool))
     }
 
     /// The next server that has a place; `full` is told of those that have none.
@@ -79,16 +86,5 @@ impl<'a> Turns<'a> {
     fn open(&mut self, pool: &Rc<Pool>) -> Account {
         self.left -= 1;
         Account::open(pool.clone(), self.client.clone())
-    }
-}
-
-impl Iterator for Turns<'_> {
-    type Item = Account;
-
-    fn next(&mut self) -> Option<Account> {
-        if self.left == 0 || self.candidates.len() == 0 || !self.client.worker().may_retry() {
-            return None;
-        }
-        self.find(|_| {})
     }
 }

@@ -110,6 +110,61 @@ fn a_server_that_fails_is_skipped_with_its_reason() {
     assert_eq!((&line["server"], &line["attempts"]), (&"s2".into(), &2.into()));
 }
 
+/// Whatever sends a request past a server, one that is full in between is told of as well.
+#[test]
+fn a_full_server_is_told_of_wherever_a_request_passes_it() {
+    const WHOLE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nETag: \"v1\"\r\n\r\n";
+    let (logged, full) = (Logged::new(), Server::silent());
+    let failing = Server::run(|connection| {
+        loop {
+            match connection.request()?.path() {
+                "/breaks" => return connection.send(format!("{WHOLE}whol")),
+                "/closes" => return Ok(()),
+                _ => connection.answer("first")?,
+            }
+        }
+    });
+    let good = Server::run(|connection| {
+        loop {
+            let asked = connection.request()?;
+            connection.send(match asked.header("range").as_deref() {
+                Some("bytes=4-") => {
+                    "HTTP/1.1 206 Partial Content\r\nContent-Length: 2\r\nContent-Range: bytes 4-5/6\r\n\
+                     ETag: \"v1\"\r\n\r\nly"
+                        .to_owned()
+                }
+                _ => format!("{WHOLE}wholly"),
+            })?;
+        }
+    });
+    let endpoints = [failing.endpoint(), full.endpoint(), good.endpoint()];
+    let dispatcher = dispatcher(&endpoints, |config| {
+        logged.to(Format::Json)(config);
+        config.limits.requests_per_server = 1;
+    });
+    let mut holds = Client::of(&dispatcher);
+    assert_eq!(get(&dispatcher, "/a").text(), "first");
+    holds.send("GET /holds HTTP/1.1\r\nHost: x\r\n\r\n");
+    wait_for("the second is full", || full.requests().len() == 1);
+    // Each server has its turn.
+    for path in ["/c", "/breaks", "/passes", "/f", "/closes"] {
+        assert_eq!(get(&dispatcher, path).text(), "wholly", "{path}");
+    }
+    holds.close();
+    let lines = logged.objects(dispatcher);
+    for (path, passed) in [
+        ("/breaks", vec![("s1", "broken"), ("s2", "full")]),
+        ("/passes", vec![("s2", "full")]),
+        ("/closes", vec![("s1", "closed"), ("s2", "full")]),
+    ] {
+        let line = lines.iter().find(|line| line["target"] == path).unwrap_or_else(|| panic!("{path} in {lines:?}"));
+        let skipped: Vec<_> = line["skipped"].as_array().unwrap().iter().collect();
+        let told = skipped.iter().map(|one| (one["server"].as_str().unwrap(), one["reason"].as_str().unwrap()));
+        assert_eq!(told.collect::<Vec<_>>(), passed, "{line}");
+        assert_eq!(line["server"], "s3", "{line}");
+    }
+}
+
 #[test]
 fn refusals_are_logged_with_their_reason() {
     let logged = Logged::new();

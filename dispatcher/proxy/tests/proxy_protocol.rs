@@ -140,11 +140,11 @@ fn section_2_a_header_that_breaks_off_is_none() {
 fn section_2_a_header_that_is_not_wanted_is_no_request() {
     let server = Server::named("ok");
     let line = &b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n"[..];
-    for (header, status) in [(line, 505), (&[SIGNATURE, TCP4].concat(), 400)] {
+    for header in [line, &[SIGNATURE, TCP4].concat()] {
         let dispatcher = kit::before(&server);
         let mut client = Client::of(&dispatcher);
         client.send([header, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"].concat());
-        assert_eq!(client.response().unwrap().status(), status);
+        assert_eq!(client.response().unwrap().status(), 400);
     }
     assert_eq!(server.connections(), 0);
 }

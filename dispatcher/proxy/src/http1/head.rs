@@ -3,6 +3,7 @@
 use super::framing::{Coding, Length, Told};
 use http::{Method, StatusCode};
 use std::mem::MaybeUninit;
+use std::net::Ipv6Addr;
 use std::ops::Range;
 
 /// No head may have more fields than this, whatever the configuration says.
@@ -325,6 +326,17 @@ fn refused(error: httparse::Error) -> Bad {
     }
 }
 
+/// Whether the last of three parts of a request's first line, with one blank between each, is a version of HTTP,
+/// whichever.
+fn names_version(bytes: &[u8]) -> bool {
+    let line = &bytes[..memchr::memchr(b'\r', bytes).unwrap_or(bytes.len())];
+    let mut parts = line.split(|&byte| byte == b' ').skip(2);
+    let version = parts.next().and_then(|version| version.strip_prefix(b"HTTP/")).unwrap_or_default();
+    let is_number =
+        |[major, point, minor]: &[u8; 3]| major.is_ascii_digit() && *point == b'.' && minor.is_ascii_digit();
+    version.try_into().is_ok_and(is_number) && parts.next().is_none()
+}
+
 /// In which version of HTTP a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
@@ -386,6 +398,7 @@ impl RequestHead {
             Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
             Ok(_) => return Err(Bad::Malformed),
             Err(httparse::Error::Version) if bytes == PREFACE_HEAD => return Err(Bad::Preface),
+            Err(httparse::Error::Version) if !names_version(bytes) => return Err(Bad::Malformed),
             Err(error) => return Err(refused(error)),
         }
         let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
@@ -406,7 +419,8 @@ impl RequestHead {
         let options = fields.read_options();
         check_host(&fields, version_10)?;
         let length = request_length(fields.told()?, version_10, rules)?;
-        let upgrades = !version_10 && options.upgrade && asks_for_upgrade(&fields);
+        // Where a body comes first, its bytes could be taken for those of the other protocol, or the reverse.
+        let upgrades = !version_10 && options.upgrade && length == Length::None && asks_for_upgrade(&fields);
         let path_end = bytes[target.clone()].iter().position(|&b| b == b'?').map_or(target.end, |at| target.start + at);
         Ok(RequestHead {
             expects_continue: expects_continue(&fields, version_10),
@@ -493,9 +507,30 @@ fn split_target(
     Ok((Some(authority..path), path..place.end))
 }
 
-/// Whether a host has only characters that a name, an address or a port may have.
+/// Whether it is a host with or without a port, or nothing at all (RFC 3986, section 3.2).
 fn is_host(host: &[u8]) -> bool {
-    host.iter().all(|&b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(&b))
+    let (is_good, rest) = match host.strip_prefix(b"[") {
+        Some(literal) => {
+            let Some(end) = memchr::memchr(b']', literal) else { return false };
+            (text(&literal[..end]).parse::<Ipv6Addr>().is_ok(), &literal[end + 1..])
+        }
+        None => {
+            let (name, rest) = host.split_at(memchr::memchr(b':', host).unwrap_or(host.len()));
+            (is_name(name) && (rest.is_empty() || !name.is_empty()), rest)
+        }
+    };
+    is_good && (rest.is_empty() || rest[0] == b':' && rest[1..].iter().all(u8::is_ascii_digit))
+}
+
+/// Whether it has only what a name or an IPv4 address may have.
+fn is_name(name: &[u8]) -> bool {
+    let escapes = |at: usize| name.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    name.iter().enumerate().all(|(at, &byte)| match byte {
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => true,
+        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => true,
+        b'%' => escapes(at),
+        _ => false,
+    })
 }
 
 /// Exactly one host that is one; none only with HTTP/1.0 (RFC 9112, section 3.2).
@@ -569,14 +604,27 @@ impl ResponseHead {
         let options = fields.read_options();
         let told = fields.told()?;
         let length = response_length(told, status, version == 0, to_head, rules)?;
+        let announces = told.coding.is_some() || told.length.is_some_and(|length| length > 0);
         let keep_alive = options.stays_open(version == 0)
             && length != Length::UntilClose
-            && !(told.coding.is_some() && told.length.is_some());
+            && !(told.coding.is_some() && told.length.is_some())
+            // The body that there cannot be may come after all, and would be taken for the next response.
+            && !(status == StatusCode::NO_CONTENT && announces);
         Ok(ResponseHead { status, fields, reason, length, keep_alive })
     }
 
     pub(crate) fn reason(&self) -> &[u8] {
         &self.fields.bytes[self.reason.clone()]
+    }
+
+    /// Whether it switches to protocols that `request` has asked for (RFC 9110, section 7.8).
+    pub(crate) fn switches_as_asked(&self, request: &RequestHead) -> bool {
+        let mut protocols = self.fields.members(Name::Upgrade).peekable();
+        let asked = |protocol: &[u8]| {
+            let mut wanted = request.fields.members(Name::Upgrade);
+            wanted.any(|wanted| wanted.eq_ignore_ascii_case(protocol))
+        };
+        request.upgrades && protocols.peek().is_some() && protocols.all(asked)
     }
 }
 

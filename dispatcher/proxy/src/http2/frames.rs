@@ -6,6 +6,7 @@ const HEADER: usize = 9;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 
@@ -18,9 +19,15 @@ pub(super) enum Use {
     Talks,
 }
 
+/// What comes first are not settings, so it is not HTTP/2 (RFC 9113, section 3.4).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unsettled;
+
 /// How far in the frames of a connection the next byte is.
 #[derive(Debug)]
 pub(super) struct Frames {
+    /// Whether there was a frame.
+    begun: bool,
     /// So many bytes are of no header.
     skip: usize,
     header: [u8; HEADER],
@@ -31,18 +38,21 @@ pub(super) struct Frames {
 impl Frames {
     /// At the beginning of a client's connection.
     pub(super) fn new() -> Self {
-        Frames { skip: PREFACE, header: [0; HEADER], got: 0 }
+        Frames { begun: false, skip: PREFACE, header: [0; HEADER], got: 0 }
     }
 
     /// Tells of every frame that begins in `bytes`, which follow what was given before.
-    pub(super) fn pass(&mut self, mut bytes: &[u8], mut frame: impl FnMut(Use)) {
+    ///
+    /// # Errors
+    /// [`Unsettled`].
+    pub(super) fn pass(&mut self, mut bytes: &[u8], mut frame: impl FnMut(Use)) -> Result<(), Unsettled> {
         loop {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
             bytes = &bytes[skipped..];
             let taken = (HEADER - self.got).min(bytes.len());
             if taken == 0 {
-                return;
+                return Ok(());
             }
             self.header[self.got..self.got + taken].copy_from_slice(&bytes[..taken]);
             self.got += taken;
@@ -51,6 +61,9 @@ impl Frames {
                 self.got = 0;
                 let [a, b, c, kind, flags, ..] = self.header;
                 self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
+                if !std::mem::replace(&mut self.begun, true) && kind != SETTINGS {
+                    return Err(Unsettled);
+                }
                 let carries = match kind {
                     DATA => self.skip > 0 || flags & END_STREAM != 0,
                     HEADERS | CONTINUATION => true,
@@ -92,8 +105,14 @@ mod tests {
         let expected: Vec<_> = frames.iter().map(|(_, used)| *used).collect();
         for step in [1, 2, 7, 24, 1000, bytes.len()] {
             let (mut state, mut seen) = (Frames::new(), Vec::new());
-            bytes.chunks(step).for_each(|piece| state.pass(piece, |used| seen.push(used)));
+            bytes.chunks(step).for_each(|piece| state.pass(piece, |used| seen.push(used)).unwrap());
             assert_eq!(seen, expected, "in steps of {step}");
         }
+    }
+
+    #[test]
+    fn rfc9113_3_4_settings_come_first() {
+        let bytes = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(8, 6, 0)].concat();
+        assert_eq!(Frames::new().pass(&bytes, |_| {}), Err(Unsettled));
     }
 }

@@ -1,7 +1,7 @@
 //! A connection as h2 reads and writes it.
 
 use super::balance::Balance;
-use super::frames::{Frames, Use};
+use super::frames::{Frames, Unsettled, Use};
 use crate::client::Client;
 use crate::conn::Conn;
 use std::cell::{Cell, RefCell};
@@ -96,12 +96,12 @@ impl AsyncRead for Line<'_> {
         let read = self.read(cx, room);
         inner.exhausted.set(read.is_pending());
         ready!(read)?;
-        inner.frames.borrow_mut().pass(&room.filled()[before..], |used| {
+        let passed = inner.frames.borrow_mut().pass(&room.filled()[before..], |used| {
             if used == Use::Talks {
                 inner.balance.talks();
             }
         });
-        Poll::Ready(Ok(()))
+        Poll::Ready(passed.map_err(|Unsettled| io::ErrorKind::InvalidData.into()))
     }
 }
 
