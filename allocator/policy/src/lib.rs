@@ -9,6 +9,8 @@
 //! | --- | --- |
 //! | `static` | keeps what each VM has, or shares equally: [`Fixed`] |
 //! | `proportional` | equalises utilisation: [`Proportional`], section 3.3.2 |
+//! | `dps-distributed` | VMs send what they do not use to those they wait for: [`Distributed`], section 5.3.3 |
+//! | `dps-bank` | a bank takes what VMs do not use and pays those that lack it: [`Bank`], section 5.3.4 |
 //!
 //! ```
 //! use serde_json::json;
@@ -52,6 +54,7 @@ mod check;
 mod composition;
 mod demand;
 mod divide;
+mod dps;
 mod fixed;
 mod freshness;
 pub mod fvm;
@@ -66,6 +69,10 @@ mod view;
 
 pub use check::{Checked, Fault, Limits, check};
 pub use composition::{Composition, TwoPolicies};
+pub use dps::{
+    Account, Bank, BankParameters, Banker, Bankers, Distributed, DistributedParameters, EXPIRY, ExchangeRates, Member,
+    Upstream,
+};
 pub use fixed::{Fixed, FixedParameters, Share};
 pub use freshness::Freshness;
 pub use policy::{Failure, Policy, RestoreError};

@@ -1,6 +1,6 @@
 //! Policies by name.
 
-use crate::{Fixed, Guard, Policy, Proportional, Safety};
+use crate::{Bank, Distributed, Fixed, Guard, Policy, Proportional, Safety};
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt};
 use vibra_model::Resource;
@@ -43,6 +43,8 @@ impl Policies {
         Policies { constructors: BTreeMap::new() }
             .with(Fixed::NAME, |resource, parameters| Ok(Box::new(Fixed::build(resource, parameters)?)))
             .with(Proportional::NAME, |resource, parameters| Ok(Box::new(Proportional::build(resource, parameters)?)))
+            .with(Distributed::NAME, |resource, parameters| Ok(Box::new(Distributed::build(resource, parameters)?)))
+            .with(Bank::NAME, |resource, parameters| Ok(Box::new(Bank::build(resource, parameters)?)))
     }
 
     /// Adds a policy, or replaces the one of this name.

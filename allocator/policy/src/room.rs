@@ -20,6 +20,13 @@ impl Rooms {
         }
     }
 
+    /// Counts an amount as no longer used. Nothing happens for a VM whose host has no number.
+    pub(crate) fn give(&mut self, host: Option<usize>, amount: u64) {
+        if let Some(Some(left)) = host.map(|host| &mut self.0[host]) {
+            *left = left.saturating_add(amount);
+        }
+    }
+
     /// What is left, where there is a limit.
     pub(crate) fn left(&self, host: Option<usize>) -> Option<u64> {
         self.0[host?]

@@ -63,11 +63,16 @@ impl<'a> View<'a> {
 
     /// The number of the host of `vm`, if that host has a limit of any kind.
     pub fn host_of(&self, vm: &Vm) -> Option<usize> {
+        self.number_of(&vm.host)
+    }
+
+    /// The number of a host, if it has a limit of any kind.
+    pub(crate) fn number_of(&self, host: &HostId) -> Option<usize> {
         if self.numbers.is_empty() {
             return None;
         }
         let number = |host| self.numbers.get(&address(host)).copied();
-        number(&vm.host).or_else(|| number(&self.snapshot.host(&vm.host)?.id))
+        number(host).or_else(|| number(&self.snapshot.host(host)?.id))
     }
 
     /// What each host that has a limit leaves the customer of `resource`, by the host's number and in the resource's
