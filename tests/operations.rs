@@ -3,58 +3,11 @@
 mod support;
 
 use command_fds::{CommandFdExt, FdMapping};
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 use std::{
     net::{SocketAddr, TcpListener},
     os::unix::net::UnixDatagram,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
-    thread,
 };
 use support::*;
-
-/// A dispatcher with a file.
-struct Dispatcher {
-    folder: Folder,
-    process: Running,
-    address: SocketAddr,
-    admin: SocketAddr,
-}
-
-fn configuration(servers: &[(&str, SocketAddr)], more: &str) -> String {
-    let server =
-        |(name, address): &(&str, SocketAddr)| format!("[[server]]\nname = \"{name}\"\naddress = \"{address}\"\n");
-    let servers: String = servers.iter().map(server).collect();
-    format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\nadmin = 0\nreplicas = 1\nhash = \"charsum\"\n{more}\n{servers}")
-}
-
-impl Dispatcher {
-    fn start(servers: &[(&str, SocketAddr)]) -> Dispatcher {
-        Self::start_with(servers, "")
-    }
-
-    fn start_with(servers: &[(&str, SocketAddr)], more: &str) -> Dispatcher {
-        let folder = Folder::new();
-        folder.write("vibra.toml", configuration(servers, more));
-        let process = Running::start(&folder, &["dispatcher", "-c", "vibra.toml"]);
-        let (address, admin) =
-            (process.address("dispatcher: http://"), process.address("dispatcher: admin at http://"));
-        Dispatcher { folder, process, address, admin }
-    }
-
-    /// Who serves some URLs, each once.
-    fn answering(&self) -> Vec<String> {
-        let answer = |i| get(self.address, &format!("/{i}")).expect("an answer").text();
-        let mut names: Vec<_> = (0..8).map(answer).collect();
-        names.sort();
-        names.dedup();
-        names
-    }
-
-    fn post(&self, path: &str, body: &str) -> Response {
-        request(self.admin, "POST", path, "content-type: application/json\r\n", body.as_bytes()).expect("an answer")
-    }
-}
 
 #[test]
 fn sighup_reloads_the_file_as_a_whole_or_not_at_all() {
@@ -157,91 +110,6 @@ fn an_admin_address_that_others_reach_is_warned_about() {
     vibra(&folder, &["check", "-c", "open.toml"]).ended_with(0).with_stdout(&["0.0.0.0:1: open to other machines"]);
 }
 
-/// A process that was started by another one; ended in any case.
-struct Successor(Pid);
-
-impl Successor {
-    /// Waits until the process that serves operators is another one than `old`.
-    fn of(old: Pid, admin: SocketAddr) -> Successor {
-        let status = wait_for_status(admin, "another process", |status| number(status) != old);
-        Successor(number(&status))
-    }
-
-    fn upgrade(&self) {
-        kill_process(self.0, Signal::USR2).expect("it runs");
-    }
-}
-
-impl Drop for Successor {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = kill_process(self.0, Signal::KILL);
-    }
-}
-
-fn number(status: &Value) -> Pid {
-    Pid::from_raw(status["process"].as_i64().expect("a number") as i32).expect("a process has a number")
-}
-
-#[test]
-fn a_new_process_takes_over_and_no_client_notices() {
-    let origin = Origin::named("a");
-    // Two threads, and so two sockets: a connection that waited at a closed one would be reset.
-    let dispatcher = Dispatcher::start_with(&[("a", origin.address)], "threads = 2");
-    let (over, served, address) = (&AtomicBool::new(false), &AtomicUsize::new(0), dispatcher.address);
-    thread::scope(|scope| {
-        let load = move || {
-            let mut failed = Vec::new();
-            while !over.load(SeqCst) {
-                match get(address, "/x") {
-                    Ok(response) if response.status == 200 && response.end == End::Whole => {
-                        served.fetch_add(1, SeqCst);
-                    }
-                    other => failed.push(format!("{other:?}")),
-                }
-            }
-            failed
-        };
-        let clients: Vec<_> = (0..3).map(|_| scope.spawn(load)).collect();
-        let more = |what: &str| {
-            let before = served.load(SeqCst);
-            eventually(what, || if served.load(SeqCst) > before + 50 { Ok(()) } else { Err("too few".to_owned()) });
-        };
-        more("requests at the first process");
-        dispatcher.process.upgrade();
-        let second = Successor::of(dispatcher.process.number(), dispatcher.admin);
-        more("requests at the second process");
-        second.upgrade();
-        let third = Successor::of(second.0, dispatcher.admin);
-        more("requests at the third process");
-        over.store(true, SeqCst);
-        let failed: Vec<String> = clients.into_iter().flat_map(|client| client.join().expect("it ends")).collect();
-        assert!(failed.is_empty(), "{} served, {} failed: {failed:#?}", served.load(SeqCst), failed.len());
-        let status = wait_for_status(dispatcher.admin, "the third process alone", |status| number(status) == third.0);
-        assert!(status["servers"][0]["picks"].as_u64().unwrap() >= 50, "{status}");
-        assert_eq!(dispatcher.post("/drain", "").status, 202);
-        // The output ends with the last of the processes.
-        dispatcher.process.end().ended_with(0);
-    });
-}
-
-#[test]
-fn a_new_process_that_cannot_serve_takes_nothing_over() {
-    let origin = Origin::named("a");
-    let dispatcher = Dispatcher::start(&[("a", origin.address)]);
-    dispatcher.folder.write("vibra.toml", "what is this?");
-    dispatcher.process.upgrade();
-    dispatcher.process.says("that it goes on", |line| line.contains("this one goes on").then_some(()));
-    assert_eq!(dispatcher.answering(), ["a"]);
-    // Another try, with another outcome.
-    dispatcher.folder.write("vibra.toml", configuration(&[("a", origin.address)], "threads = 3"));
-    dispatcher.process.upgrade();
-    let _second = Successor::of(dispatcher.process.number(), dispatcher.admin);
-    assert_eq!(dispatcher.answering(), ["a"]);
-    assert_eq!(dispatcher.post("/drain", "").status, 202);
-    dispatcher.process.end().ended_with(0);
-}
-
 #[test]
 fn a_socket_that_is_handed_over_is_served() {
     let origin = Origin::named("a");
@@ -285,8 +153,8 @@ fn a_service_manager_is_told() {
     // The new process is ready as well; which of the two is heard first is open.
     let mut news = [told(), told()];
     news.sort();
-    assert_eq!(news, [format!("MAINPID={}", second.0.as_raw_nonzero()), "READY=1".to_owned()]);
-    kill_process(second.0, Signal::TERM).unwrap();
+    assert_eq!(news, [format!("MAINPID={}", second.number().as_raw_nonzero()), "READY=1".to_owned()]);
+    second.terminate();
     assert_eq!(told(), "STOPPING=1");
     process.end().ended_with(0);
 }

@@ -42,19 +42,31 @@ impl Response {
     }
 }
 
+/// A socket whose waits have a bound.
+pub(crate) fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 /// A connection that is kept.
-pub(crate) struct Client {
-    stream: BufReader<TcpStream>,
+pub(crate) struct Client<S: Read + Write = TcpStream> {
+    stream: BufReader<S>,
     host: SocketAddr,
 }
 
 impl Client {
     pub(crate) fn connect(to: SocketAddr) -> io::Result<Client> {
-        let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
-        Ok(Client { stream: BufReader::new(stream), host: to })
+        Ok(Client::over(connect(to)?, to))
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// On a connection to `host` that is there already.
+    pub(crate) fn over(stream: S, host: SocketAddr) -> Self {
+        Client { stream: BufReader::new(stream), host }
     }
 
     /// Sends a request with these header lines, each with its line end.

@@ -5,14 +5,18 @@
 #![allow(dead_code, unused_imports)]
 
 mod cluster;
+mod dispatcher;
 mod http;
 mod origin;
 mod process;
+mod secure;
 
 pub(crate) use cluster::*;
+pub(crate) use dispatcher::*;
 pub(crate) use http::*;
 pub(crate) use origin::*;
 pub(crate) use process::*;
+pub(crate) use secure::*;
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},

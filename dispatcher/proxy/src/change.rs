@@ -1,7 +1,7 @@
 //! What operators change at the admin address.
 
 use crate::admin::{JSON, PATIENCE, json, percent_decoded};
-use crate::control::Call;
+use crate::control::{Call, Ordered};
 use crate::dispatcher::Shared;
 use crate::error::Chain;
 use crate::limits::LONGEST;
@@ -142,8 +142,12 @@ async fn set_state(shared: &Shared, name: &str, state: StateName) -> Made {
     let unknown = || Refused::new(StatusCode::NOT_FOUND, "there is no server of that name; see /snapshot");
     let name: VmId = percent_decoded(name).and_then(|name| name.parse().ok()).ok_or_else(unknown)?;
     match shared.ask(|answer| Call::Order(name.clone(), order, answer)).await {
-        Some(true) => Ok(json(StatusCode::OK, &Status::of(shared).server(name.as_str()))),
-        Some(false) => Err(unknown()),
+        Some(Ordered::Done) => Ok(json(StatusCode::OK, &Status::of(shared).server(name.as_str()))),
+        Some(Ordered::Unknown) => Err(unknown()),
+        Some(Ordered::Held) => {
+            let why = "a new process is about to take over: ask again in a moment";
+            Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, why))
+        }
         None => Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "the dispatcher is stopping")),
     }
 }

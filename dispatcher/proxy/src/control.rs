@@ -6,13 +6,13 @@ use crate::config::Config;
 use crate::dispatcher::{self, Shared};
 use crate::error::StartError;
 use crate::following::{Following, heard};
-use crate::members::{self, Attendant, Member, Order, Spec};
+use crate::members::{self, Attendant, Member, Order, Orders, Spec};
 use crate::reload::{self, ReloadError};
 use crate::routes::{Routes, Verdict};
 use crate::server::Server;
 use crate::tls::Loaded;
 use crate::warmup;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Release;
@@ -40,10 +40,25 @@ pub(crate) enum News {
 pub(crate) enum Call {
     /// Take over this configuration with its certificates, if they could be read; the answer has the parts that changed.
     Reload(Result<(Box<Config>, Loaded), ReloadError>, oneshot::Sender<Result<Vec<&'static str>, ReloadError>>),
-    /// Do so with a server from now on, `None`: as its source and its checks say. The answer: whether it is known.
-    Order(VmId, Option<Order>, oneshot::Sender<bool>),
+    /// Do so with a server from now on, `None`: as its source and its checks say.
+    Order(VmId, Option<Order>, oneshot::Sender<Ordered>),
+    /// Say what is wanted of servers, for a successor, and take no other orders.
+    HoldOrders(oneshot::Sender<Orders>),
+    /// Take orders again: there is no successor, or no predecessor any more.
+    TakeOrders(oneshot::Sender<()>),
     /// Say that you are there.
     Hello(oneshot::Sender<()>),
+}
+
+/// What came of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ordered {
+    /// It holds.
+    Done,
+    /// There is no such server.
+    Unknown,
+    /// It would be lost, since another process is about to take over.
+    Held,
 }
 
 /// The control thread's state.
@@ -52,7 +67,9 @@ pub(crate) struct Control {
     revision: Revision,
     members: Vec<Member>,
     /// What operators want of servers, also of those that are not there just now.
-    orders: BTreeMap<VmId, Order>,
+    orders: Orders,
+    /// Whether a successor knows of them, or a predecessor may still go on with its own.
+    orders_are_held: bool,
     /// The time that the current routes were made for.
     published: Instant,
     /// When servers that warm up get the next greater share.
@@ -60,17 +77,25 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// The cluster that is known at the start.
+    /// The cluster that is known at the start; `inherited` are the orders of the dispatcher that this one replaces, if it
+    /// replaces one.
     ///
     /// # Errors
     /// What is wrong with the servers or the settings.
-    pub(crate) fn new(config: &Config) -> Result<Self, StartError> {
+    pub(crate) fn new(config: &Config, inherited: Option<Orders>) -> Result<Self, StartError> {
         let specs = members::fixed(config)?.unwrap_or_default();
+        let orders_are_held = inherited.is_some();
+        let orders = inherited.unwrap_or_default();
+        let member = |spec: Spec| {
+            let order = orders.get(&spec.name).copied();
+            Member::new(spec, order, members::size(config))
+        };
         Ok(Control {
             config: Arc::new(config.clone()),
             revision: Revision(0),
-            members: specs.into_iter().map(|spec| Member::new(spec, None, members::size(config))).collect(),
-            orders: BTreeMap::new(),
+            members: specs.into_iter().map(member).collect(),
+            orders,
+            orders_are_held,
             published: Instant::now(),
             next_step: None,
         })
@@ -208,9 +233,17 @@ impl Control {
                 let _ = done.send(result);
             }
             Call::Order(server, order, done) => {
-                let known = self.order(&server, order);
+                let ordered = self.order(&server, order);
                 self.publish(shared);
-                let _ = done.send(known);
+                let _ = done.send(ordered);
+            }
+            Call::HoldOrders(done) => {
+                self.orders_are_held = true;
+                let _ = done.send(self.orders.clone());
+            }
+            Call::TakeOrders(done) => {
+                self.orders_are_held = false;
+                let _ = done.send(());
             }
             Call::Hello(done) => drop(done.send(())),
         }
@@ -243,8 +276,11 @@ impl Control {
         Ok(changed)
     }
 
-    /// Follows an operator's order about a server; says whether it or an order about it is known.
-    fn order(&mut self, server: &VmId, order: Option<Order>) -> bool {
+    /// Follows an operator's order about a server, if it or an order about it is known.
+    fn order(&mut self, server: &VmId, order: Option<Order>) -> Ordered {
+        if self.orders_are_held {
+            return Ordered::Held;
+        }
         let member = self.members.iter_mut().find(|member| member.spec.name == *server);
         let known = member.is_some() || self.orders.contains_key(server);
         if let Some(member) = member {
@@ -255,14 +291,15 @@ impl Control {
             }
             member.order = order;
         }
-        if known {
-            match order {
-                Some(order) => drop(self.orders.insert(server.clone(), order)),
-                None => drop(self.orders.remove(server)),
-            }
-            tracing::info!(target: "operator", %server, state = order.map_or("ready", Order::name), "server state set");
+        if !known {
+            return Ordered::Unknown;
         }
-        known
+        match order {
+            Some(order) => drop(self.orders.insert(server.clone(), order)),
+            None => drop(self.orders.remove(server)),
+        }
+        tracing::info!(target: "operator", %server, state = order.map_or("ready", Order::name), "server state set");
+        Ordered::Done
     }
 }
 
@@ -328,7 +365,7 @@ mod tests {
             manner: Manner::default(),
         };
         let servers = Source::Static((1..=servers).map(server).collect());
-        Control::new(&Config::new("127.0.0.1:0".parse().unwrap(), servers)).unwrap()
+        Control::new(&Config::new("127.0.0.1:0".parse().unwrap(), servers), None).unwrap()
     }
 
     #[test]
@@ -353,7 +390,7 @@ mod tests {
     fn who_comes_back_after_a_time_that_others_were_in_use_warms_up() {
         let (mut control, start) = (control(3), Instant::now());
         let name: VmId = "s2".parse().unwrap();
-        let order = |control: &mut Control, order| assert!(control.order(&name, order));
+        let order = |control: &mut Control, order| assert_eq!(control.order(&name, order), Ordered::Done);
         assert_eq!(warmths(&mut control, start, 0), [1000; 3], "all begin alike");
         assert_eq!(control.next_change(), None);
         order(&mut control, Some(Order::Maintenance));
@@ -399,18 +436,34 @@ mod tests {
     }
 
     #[test]
+    fn a_successor_takes_over_orders_and_takes_others_when_it_is_alone() {
+        let mut control = control(2);
+        let (here, absent): (VmId, VmId) = ("s2".parse().unwrap(), "s3".parse().unwrap());
+        let orders = Orders::from([(here.clone(), Order::Maintenance), (absent.clone(), Order::Drain)]);
+        let mut successor = Control::new(&control.config, Some(orders)).unwrap();
+        assert_eq!(successor.members[1].order, Some(Order::Maintenance));
+        assert_eq!(successor.order(&here, None), Ordered::Held);
+        successor.orders_are_held = false;
+        assert_eq!(successor.order(&here, None), Ordered::Done);
+        assert_eq!(successor.order(&absent, None), Ordered::Done, "it knows of the order, if not of the server");
+        control.orders_are_held = true;
+        assert_eq!(control.order(&here, Some(Order::Drain)), Ordered::Held);
+        assert_eq!(control.members[1].order, None);
+    }
+
+    #[test]
     fn an_order_outlives_the_absence_of_its_server() {
         let mut control = control(2);
         let name: VmId = "s2".parse().unwrap();
-        assert!(control.order(&name, Some(Order::Drain)));
+        assert_eq!(control.order(&name, Some(Order::Drain)), Ordered::Done);
         let all = || members::fixed(&self::control(2).config).unwrap().unwrap();
         control.adopt(all().into_iter().take(1).collect());
         control.adopt(all());
         assert_eq!(control.members[1].order, Some(Order::Drain));
         control.adopt(all().into_iter().take(1).collect());
-        assert!(control.order(&name, None), "it can be taken back meanwhile");
+        assert_eq!(control.order(&name, None), Ordered::Done, "it can be taken back meanwhile");
         control.adopt(all());
         assert_eq!(control.members[1].order, None);
-        assert!(!control.order(&"s3".parse().unwrap(), Some(Order::Drain)));
+        assert_eq!(control.order(&"s3".parse().unwrap(), Some(Order::Drain)), Ordered::Unknown);
     }
 }

@@ -7,6 +7,7 @@ use crate::control::{self, Call, Control};
 use crate::error::StartError;
 use crate::limits::LONGEST;
 use crate::log::{Log, Lost, Target};
+use crate::members::Orders;
 use crate::metrics::ClientTally;
 use crate::reload::{Loader, ReloadError, Reloads};
 use crate::routes::Routes;
@@ -134,6 +135,10 @@ pub struct Given {
     /// Sockets that listen already: a service manager's, or those of the dispatcher that this one replaces. They are
     /// used at the configured addresses, whatever the number of threads; those that listen elsewhere are closed.
     pub sockets: Vec<TcpListener>,
+    /// What operators wanted of the servers of the dispatcher that this one replaces ([`Handle::hold_orders`]); `None` where
+    /// it replaces none. With it no other orders are taken before [`Handle::take_orders`]: they would be lost if this one
+    /// does not come so far.
+    pub orders: Option<Orders>,
 }
 
 impl Dispatcher {
@@ -155,7 +160,7 @@ impl Dispatcher {
     /// As there.
     pub fn start_with(config: Config, given: Given) -> Result<Handle, StartError> {
         check(&config)?;
-        let mut control = Control::new(&config)?;
+        let mut control = Control::new(&config, given.orders)?;
         let tls = Tls::new(config.tls.as_ref(), config.server_tls.as_ref(), config.http2)?;
         let mut inherited = Inherited::new(given.sockets)?;
         let bound = config.addresses().map(|address| inherited.listen(address, config.threads));
@@ -338,6 +343,18 @@ impl Handle {
     pub fn sockets(&self) -> io::Result<Vec<TcpListener>> {
         let sockets = self.shared.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         sockets.iter().map(TcpListener::try_clone).collect()
+    }
+
+    /// What operators want of servers, for a successor ([`Given::orders`]). From now on their orders are refused, since the
+    /// successor would not know of them, until [`take_orders`](Handle::take_orders). None once it has stopped.
+    pub async fn hold_orders(&self) -> Orders {
+        self.shared.ask(Call::HoldOrders).await.unwrap_or_default()
+    }
+
+    /// Takes orders of operators about servers again: the successor did not come up, or this one has taken over.
+    pub async fn take_orders(&self) {
+        // Once it has stopped there is nobody to take them.
+        let _ = self.shared.ask(Call::TakeOrders).await;
     }
 
     /// By what it is seen that no thread hangs.

@@ -95,7 +95,7 @@ pub use dispatcher::{Dispatcher, Given, Handle, Pulse};
 pub use error::StartError;
 pub use forwarded::Forwarding;
 pub use limits::{Limits, RateLimit, Timeouts};
-pub use members::Order;
+pub use members::{Order, Orders};
 pub use peers::Peers;
 pub use proxy_protocol::ProxyVersion;
 pub use reload::{Loader, Reload, ReloadError, ReloadOutcome};

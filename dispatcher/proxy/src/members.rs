@@ -9,6 +9,7 @@ use crate::server::Server;
 use crate::tls::TlsError;
 use crate::warmup::{Others, Warmup};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,8 +27,11 @@ pub(crate) struct Spec {
     state: VmState,
 }
 
+/// What operators want of servers, by the servers' names.
+pub type Orders = BTreeMap<VmId, Order>;
+
 /// What an operator wants of a server, whatever its source and its checks say; it holds until it is taken back, or the
-/// dispatcher ends.
+/// dispatcher ends without a successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {

@@ -2,9 +2,15 @@
 
 mod kit;
 
-use kit::{Client, PATIENCE, Server, block_on, dispatcher, metric, wait_for, with_admin};
+use kit::authority::Authority;
+use kit::http2::{DATA, END_STREAM, GET, GOAWAY, Peer};
+use kit::{Client, PATIENCE, Server, block_on, dispatcher, metric, read_response, wait_for, with_admin};
+use rustls::{ClientConfig, ClientConnection, StreamOwned, crypto::ring};
+use std::io::{BufReader, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
-use vibra_proxy::{Config, Handle, Peers};
+use vibra_proxy::{CertificateFiles, Config, FrontTls, Handle, Peers};
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n";
 
@@ -125,4 +131,40 @@ fn a_request_that_meets_the_parking_is_answered() {
     wait_for("some are parked again", || metric(&dispatcher, "vibra_proxy_parked_connections") > 0);
     assert_eq!(block_on(dispatcher.shutdown(PATIENCE)), 0);
     assert!(clients.iter_mut().all(Client::is_ended));
+}
+
+/// A client's connection under TLS.
+fn secure(dispatcher: &Handle, authority: &Authority) -> BufReader<StreamOwned<ClientConnection, TcpStream>> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let config = builder.with_root_certificates(authority.roots()).with_no_client_auth();
+    let connection = ClientConnection::new(Arc::new(config), "shop.example".try_into().unwrap()).unwrap();
+    let stream = TcpStream::connect(dispatcher.addresses()[1]).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    BufReader::new(StreamOwned::new(connection, stream))
+}
+
+/// They have a state of their own, which a parked connection has no place for.
+#[test]
+fn connections_under_tls_and_of_http_2_are_not_parked() {
+    let (authority, server) = (Authority::new(), Server::named("well"));
+    let certificates: Vec<CertificateFiles> = vec![authority.issue("site", &["shop.example"])];
+    let dispatcher = parking(&server, |config| {
+        let listen = vec!["127.0.0.1:0".parse().unwrap()];
+        config.tls = Some(FrontTls { listen, certificates, ..FrontTls::default() });
+    });
+    let (mut tls, mut http2) = (secure(&dispatcher, &authority), Peer::of(&dispatcher));
+    let mut both_are_served = |stream| {
+        tls.get_mut().write_all(REQUEST.as_bytes()).unwrap();
+        assert_eq!(read_response(&mut tls).unwrap().text(), "well");
+        http2.open(stream, &GET, END_STREAM);
+        assert_eq!(http2.next(&[DATA, GOAWAY]).payload, b"well");
+    };
+    both_are_served(1);
+    // Once one is parked that has rested for a shorter time, they would be as well.
+    let mut plain = parked(&dispatcher);
+    assert_eq!((dispatcher.status().connections, server.requests().len()), (3, 3));
+    both_are_served(3);
+    assert_eq!(plain.get("/").text(), "well");
+    wait_for_parked(&dispatcher, 1);
 }

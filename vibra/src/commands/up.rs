@@ -46,12 +46,14 @@ pub(crate) fn up(path: &Path) -> Outcome {
             allocators = start_allocators(&config, directory, &stopped)?;
         }
         let mut signals = Signals::listen()?;
+        let alone = server.is_none() && hosts.is_empty() && allocators.is_empty();
+        let upgrades = if alone { Upgrades::Possible } else { Upgrades::Impossible };
         match &config.dispatcher {
             Some(dispatcher) => {
                 let (path, running) = (path.to_owned(), config.clone());
                 let again: Again = Box::new(move || running.dispatcher_again(&path, Runs::Everything));
                 let handle = parts::dispatcher::start(dispatcher, directory, Some(again))?;
-                parts::dispatcher::keep(handle, &mut signals, Upgrades::Impossible).await?;
+                parts::dispatcher::keep(handle, &mut signals, upgrades).await?;
             }
             None => signals.stop().await,
         }

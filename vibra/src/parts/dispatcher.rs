@@ -28,7 +28,7 @@ pub(crate) fn start(
 ) -> anyhow::Result<Handle> {
     let proxy = meant(config, directory.clone())?;
     let loader = again.map(|again| loader(again, directory));
-    let given = Given { loader, sockets: takeover::inherited()? };
+    let given = Given { loader, sockets: takeover::inherited()?, orders: takeover::inherited_orders()? };
     let handle = Dispatcher::start_with(proxy, given).context("starting the dispatcher")?;
     let listening: Vec<_> = handle.urls().collect();
     eprintln!("dispatcher: {}, {}, R = {}", listening.join(" "), config.settings.algorithm, config.settings.replicas);
@@ -67,18 +67,25 @@ pub(crate) async fn keep(mut handle: Handle, signals: &mut Signals, upgrades: Up
         tokio::select! {
             signal = signals.next() => match (signal, upgrades) {
                 (Signal::Reload, _) => reload(&handle),
-                (Signal::Upgrade, Upgrades::Possible) if successor.is_none() => match takeover::start_successor(&handle) {
-                    Ok(child) => successor = Some(child),
-                    Err(error) => tracing::error!(target: "operator", "no new process takes over: {error:#}"),
-                },
+                (Signal::Upgrade, Upgrades::Possible) if successor.is_none() => {
+                    match takeover::start_successor(&handle).await {
+                        Ok(child) => successor = Some(child),
+                        Err(error) => tracing::error!(target: "operator", "no new process takes over: {error:#}"),
+                    }
+                }
                 (Signal::Upgrade, Upgrades::Possible) => tracing::warn!("a new process is about to take over already"),
                 (Signal::Upgrade, Upgrades::Impossible) => {
-                    tracing::warn!("SIGUSR2 is for `vibra dispatcher`: here other parts run that cannot be handed over");
+                    tracing::error!(
+                        target: "operator",
+                        "no new process takes over: here other parts than the dispatcher run, which cannot be handed over; \
+                         to upgrade, start this anew, or run the parts as processes of their own"
+                    );
                 }
                 (Signal::Stop, _) => break end(handle, successor).await,
             },
             status = exit(&mut successor) => {
                 successor = None;
+                handle.take_orders().await;
                 tracing::error!(target: "operator", "the new process ended ({status}); this one goes on");
             }
             cut = handle.stopped() => break cut,
