@@ -107,8 +107,8 @@ impl Core {
             return Decision { inputs, plan: nothing, verdict: Verdict::TooOld, alarms: Vec::new() };
         }
         let mut alarms = Vec::new();
-        let plan = self.policies.decide_each(&view, |policy| {
-            attempt(policy, &view, now).unwrap_or_else(|failure| {
+        let plan = self.policies.decide_each(&view, |policy, view| {
+            attempt(policy, view, now).unwrap_or_else(|failure| {
                 alarms.push(alarm(&**policy, &failure));
                 if let Failure::Lasting(_) = failure {
                     *policy = Box::new(Fixed::new(policy.resource(), FixedParameters::default()));

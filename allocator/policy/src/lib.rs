@@ -11,6 +11,8 @@
 //! | `proportional` | equalises utilisation: [`Proportional`], section 3.3.2 |
 //! | `dps-distributed` | VMs send what they do not use to those they wait for: [`Distributed`], section 5.3.3 |
 //! | `dps-bank` | a bank takes what VMs do not use and pays those that lack it: [`Bank`], section 5.3.4 |
+//! | `sandpiper` | resolves hot spots by resizing and migration, black-box: [`Sandpiper`] |
+//! | `sandpiper-gray` | the same, from memory in use and requests too |
 //!
 //! ```
 //! use serde_json::json;
@@ -63,6 +65,7 @@ mod proportional;
 mod registry;
 mod room;
 mod safety;
+mod sandpiper;
 #[cfg(test)]
 mod testing;
 mod view;
@@ -79,4 +82,5 @@ pub use policy::{Failure, Policy, RestoreError};
 pub use proportional::{ALPHA, DEAD_BAND, Proportional, ProportionalParameters};
 pub use registry::{BuildError, Constructor, Policies};
 pub use safety::{Guard, Safety};
+pub use sandpiper::{Sandpiper, SandpiperParameters, Sla};
 pub use view::View;

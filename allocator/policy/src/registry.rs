@@ -1,6 +1,6 @@
 //! Policies by name.
 
-use crate::{Bank, Distributed, Fixed, Guard, Policy, Proportional, Safety};
+use crate::{Bank, Distributed, Fixed, Guard, Policy, Proportional, Safety, Sandpiper};
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt};
 use vibra_model::Resource;
@@ -45,6 +45,12 @@ impl Policies {
             .with(Proportional::NAME, |resource, parameters| Ok(Box::new(Proportional::build(resource, parameters)?)))
             .with(Distributed::NAME, |resource, parameters| Ok(Box::new(Distributed::build(resource, parameters)?)))
             .with(Bank::NAME, |resource, parameters| Ok(Box::new(Bank::build(resource, parameters)?)))
+            .with(Sandpiper::BLACK_BOX, |resource, parameters| {
+                Ok(Box::new(Sandpiper::build_black_box(resource, parameters)?))
+            })
+            .with(Sandpiper::GRAY_BOX, |resource, parameters| {
+                Ok(Box::new(Sandpiper::build_gray_box(resource, parameters)?))
+            })
     }
 
     /// Adds a policy, or replaces the one of this name.
@@ -99,7 +105,7 @@ mod tests {
             Policies::shipped().build(name, resource, parameters).map(|_| ()).unwrap_err().to_string()
         };
         let message = build("proportionate", Resource::Bandwidth, json!({}));
-        assert!(message.contains("proportional, static"), "{message}");
+        assert!(message.contains("use one of") && message.contains("proportional, "), "{message}");
         let message = build("proportional", Resource::Bandwidth, json!({ "alfa": 0.5 }));
         assert!(message.contains("alfa") && message.contains("alpha"), "{message}");
         let message = build("static", Resource::Bandwidth, json!({ "share": "fair" }));

@@ -2,7 +2,7 @@
 
 use foldhash::fast::FixedState;
 use std::collections::HashMap;
-use vibra_model::{CustomerId, Host, HostId, Resource, Resources, Snapshot, UsageWindow, Vm};
+use vibra_model::{Action, CustomerId, Host, HostId, Resource, Resources, Snapshot, UsageWindow, Vm, VmId};
 
 /// What a policy decides on: the directory at one revision, the usage since the last decision, and whose VMs.
 ///
@@ -18,6 +18,8 @@ pub struct View<'a> {
     /// Where in `hosts` a host is, by the address of its id's text in the snapshot, which its VMs share: to read and
     /// hash the text for each VM costs more than the rest of the look-up.
     numbers: HashMap<usize, usize, FixedState>,
+    /// The shares that are planned already, in the resource's base unit.
+    planned: HashMap<(&'a VmId, Resource), u64, FixedState>,
 }
 
 impl<'a> View<'a> {
@@ -28,7 +30,8 @@ impl<'a> View<'a> {
         let limited = snapshot.hosts().filter(|host| host.capacity != Resources::NONE);
         let hosts: Vec<_> = limited.map(|host| (host, Resources::NONE)).collect();
         let numbers = hosts.iter().zip(0..).map(|((host, _), number)| (address(&host.id), number)).collect();
-        let mut view = View { snapshot, customer, usage, hosts, numbers };
+        let planned = HashMap::default();
+        let mut view = View { snapshot, customer, usage, hosts, numbers, planned };
         if snapshot.customers().any(|other| other.id != *customer) {
             for vm in snapshot.vms().filter(|vm| vm.customer != *customer) {
                 let Some(host) = view.host_of(vm) else { continue };
@@ -52,6 +55,29 @@ impl<'a> View<'a> {
     /// What the VMs used.
     pub fn usage(&self) -> &'a UsageWindow {
         self.usage
+    }
+
+    /// The same view for a policy that decides after others, and so knows what they have planned.
+    pub fn after(&self, planned: &'a [Action]) -> View<'a> {
+        let shares = planned.iter().map(|Action { change, .. }| ((&change.vm, change.to.resource()), change.to.raw()));
+        let mut view = self.clone();
+        view.planned.extend(shares);
+        view
+    }
+
+    /// What `vm` will have of `resource` once what is planned already is done, in the resource's base unit; `None` if it
+    /// is not managed for it.
+    pub fn share(&self, vm: &Vm, resource: Resource) -> Option<u64> {
+        let has = vm.desired(resource)?;
+        if self.planned.is_empty() {
+            return Some(has);
+        }
+        Some(self.planned.get(&(&vm.id, resource)).copied().unwrap_or(has))
+    }
+
+    /// The hosts that have a limit of any kind, in the order of their numbers.
+    pub fn hosts(&self) -> impl ExactSizeIterator<Item = &'a Host> {
+        self.hosts.iter().map(|(host, _)| *host)
     }
 
     /// The customer's VMs, by id. That is the order of usage and of saved states too, which are so joined by merging:

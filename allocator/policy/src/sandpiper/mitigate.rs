@@ -1,0 +1,397 @@
+//! Mitigation: which VMs leave hosts that are too full, and where they go (section 5.6.2).
+
+use super::survey::{Each, Survey, Unit, each};
+use std::collections::BTreeMap;
+use vibra_model::{Move, Plan, Reason, Refusal, Resource, VmState};
+
+/// ε: a utilisation is at most 1 − ε, so that no volume is infinite (footnote 2).
+const EPSILON: f64 = 0.01;
+/// The utilisation of memory that a black box without memory pressure is taken to have (footnote 2).
+const UNSEEN: f64 = 0.5;
+
+/// Equation 5.3, of the utilisations of CPU, network and memory.
+fn volume(utilisations: Each<f64>) -> f64 {
+    utilisations.into_iter().map(|u| 1.0 / (1.0 - u.clamp(0.0, 1.0 - EPSILON))).product()
+}
+
+/// One VM goes from one site to another.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    unit: usize,
+    from: usize,
+    to: usize,
+    rule: &'static str,
+    /// What it loaded the site with that it left.
+    left: Each<f64>,
+}
+
+/// A plan of moves in the making.
+pub(super) struct Mitigation<'s, 'a> {
+    survey: &'s mut Survey<'a>,
+    /// The VM's volume, and that over its size.
+    volumes: Vec<f64>,
+    ratios: Vec<f64>,
+    /// Sites that VMs may be brought to, by volume, the least first.
+    order: Vec<(f64, usize)>,
+    /// By how much sites' loads are foreseen to rise, where that was asked for.
+    rises: BTreeMap<usize, Each<f64>>,
+    /// What each VM needs at its peak, where that was asked for.
+    peaks: BTreeMap<usize, Each<f64>>,
+    steps: Vec<Step>,
+}
+
+impl<'s, 'a> Mitigation<'s, 'a> {
+    pub(super) fn new(survey: &'s mut Survey<'a>) -> Self {
+        let volumes: Vec<_> = survey.units.iter().map(|unit| volume(utilisations(survey, unit))).collect();
+        let ratio = |(unit, volume): (&Unit<'_>, &f64)| volume / size(unit);
+        let ratios = survey.units.iter().zip(&volumes).map(ratio).collect();
+        let (rises, peaks) = (BTreeMap::new(), BTreeMap::new());
+        let mut new = Mitigation { survey, volumes, ratios, order: Vec::new(), rises, peaks, steps: Vec::new() };
+        let receivers = (0..new.survey.sites.len()).filter(|&site| new.survey.receives(&new.survey.sites[site]));
+        new.order = receivers.map(|site| (new.site_volume(site), site)).collect();
+        new.order.sort_by(by_volume);
+        new
+    }
+
+    /// Plans the moves that dissipate the hot spots, first without swaps, then with them. A site whose hot spot cannot
+    /// be dissipated keeps its VMs: wasteful moves are not made.
+    pub(super) fn plan(mut self, plan: &mut Plan) {
+        let mut hot: Vec<_> = (0..self.survey.sites.len()).filter(|&site| self.heat(site)).collect();
+        hot.sort_by(|&a, &b| self.site_volume(b).total_cmp(&self.site_volume(a)).then(a.cmp(&b)));
+        hot.retain(|&site| !self.attempt(site, |this| this.migrate(site)));
+        hot.retain(|&site| {
+            !self.attempt(site, |this| {
+                this.migrate(site);
+                this.swap(site);
+            })
+        });
+        plan.refusals.extend(hot.into_iter().filter_map(|site| self.refusal(site)));
+        plan.moves = self.steps.iter().map(|step| self.described(step)).collect();
+    }
+
+    /// Whether there is a hot spot; what is foreseen there counts as its load.
+    fn heat(&mut self, site: usize) -> bool {
+        let wanted = !self.suffices(site);
+        let survey = &mut *self.survey;
+        let broken = survey.sites[site].units.iter().any(|&unit| survey.units[unit].broken);
+        let mut hot = wanted;
+        for resource in [Resource::Cpu, Resource::Bandwidth] {
+            let r = resource as usize;
+            let next = survey.overload(&survey.sites[site], resource);
+            let load = &mut survey.sites[site].load[r];
+            *load = next.map_or(*load, |next| next.max(*load));
+            hot |= next.is_some();
+        }
+        hot || (broken && !self.is_cool(site))
+    }
+
+    /// Tries to dissipate the hot spot of `site`; what was planned in vain is taken back.
+    fn attempt(&mut self, site: usize, how: impl FnOnce(&mut Self)) -> bool {
+        let before = self.steps.len();
+        how(self);
+        let solved = self.is_cool(site);
+        while !solved && self.steps.len() > before {
+            self.take_back();
+        }
+        solved
+    }
+
+    /// The VMs of `site` that may move, the highest volume-to-size ratio first.
+    fn movable(&self, site: usize) -> Vec<usize> {
+        let may = |&unit: &usize| self.survey.units[unit].vm.state == VmState::Up;
+        let mut units: Vec<_> = self.survey.sites[site].units.iter().copied().filter(may).collect();
+        units.sort_by(|&a, &b| self.ratios[b].total_cmp(&self.ratios[a]).then(a.cmp(&b)));
+        units
+    }
+
+    fn migrate(&mut self, site: usize) {
+        for unit in self.movable(site) {
+            if self.is_cool(site) {
+                return;
+            }
+            if let Some(to) = self.first_fit(&[unit], &[site]) {
+                self.step(unit, to, "leaves an overloaded host");
+            }
+        }
+    }
+
+    /// The least loaded site but for those of `except` that has room for `units`.
+    fn first_fit(&mut self, units: &[usize], except: &[usize]) -> Option<usize> {
+        for place in 0..self.order.len() {
+            let site = self.order[place].1;
+            if !except.contains(&site) && self.fits(site, &[], units) {
+                return Some(site);
+            }
+        }
+        None
+    }
+
+    /// Exchanges VMs of a high ratio with ones of a low ratio elsewhere.
+    fn swap(&mut self, site: usize) {
+        for unit in self.movable(site) {
+            if self.is_cool(site) {
+                return;
+            }
+            let others = self.order.iter().map(|&(_, to)| to).filter(|&to| to != site).collect::<Vec<_>>();
+            let _ = others.into_iter().find_map(|other| self.exchange(unit, site, other));
+        }
+    }
+
+    /// Exchanges `unit` of `site` with as few VMs of `other` as make room for it, those of the lowest ratio.
+    fn exchange(&mut self, unit: usize, site: usize, other: usize) -> Option<()> {
+        let mut partners = self.movable(other);
+        partners.reverse();
+        let enough = (1..=partners.len()).find(|&count| self.fits(other, &partners[..count], &[unit]))?;
+        partners.truncate(enough);
+        if !self.relieves(site, unit, &partners) {
+            return None;
+        }
+        let bytes = |units: &[usize]| units.iter().map(|&unit| size(&self.survey.units[unit])).sum::<f64>();
+        // The smaller side goes by way of the scratch host.
+        let small = bytes(&partners) <= bytes(&[unit]);
+        let (aside, rest) = if small { (&partners[..], vec![(unit, other)]) } else { (&[unit][..], Vec::new()) };
+        let before = self.steps.len();
+        let done = match self.scratch(aside, site, other) {
+            Some(scratch) => {
+                aside.iter().for_each(|&unit| self.step(unit, scratch, "makes room for a swap"));
+                rest.iter().for_each(|&(unit, to)| self.step(unit, to, "is swapped"));
+                for &partner in &partners {
+                    self.step(partner, site, "is swapped");
+                }
+                if !small {
+                    self.step(unit, other, "is swapped");
+                }
+                true
+            }
+            None => self.exchange_directly(unit, (site, other), &partners),
+        };
+        while !done && self.steps.len() > before {
+            self.take_back();
+        }
+        done.then_some(())
+    }
+
+    /// Without a scratch host: both hosts hold the VMs for the time of a move. Only what they are allocated must fit
+    /// meanwhile.
+    fn exchange_directly(&mut self, unit: usize, (site, other): (usize, usize), partners: &[usize]) -> bool {
+        let first = |this: &mut Self, unit, to| {
+            this.step(unit, to, "is swapped");
+            this.has_shares(to, &[], &[])
+        };
+        if self.has_shares(other, &[], &[unit]) {
+            return first(self, unit, other) && partners.iter().all(|&partner| first(self, partner, site));
+        }
+        self.has_shares(site, &[], partners)
+            && partners.iter().all(|&partner| first(self, partner, site))
+            && first(self, unit, other)
+    }
+
+    /// A host where `units` can stay for the time of a swap: one that is kept for that or, failing that, the least
+    /// loaded one that has room.
+    fn scratch(&mut self, units: &[usize], site: usize, other: usize) -> Option<usize> {
+        let kept = |&scratch: &usize| {
+            let host = &self.survey.sites[scratch];
+            self.survey.is_scratch(host) && host.host.state == vibra_model::HostState::Up
+        };
+        let kept = (0..self.survey.sites.len()).filter(kept).find(|&scratch| self.has_shares(scratch, &[], units));
+        kept.or_else(|| self.first_fit(units, &[site, other]))
+    }
+
+    /// Whether `site` carries less of whatever it has too much of after the swap, and no less than it may of the rest.
+    fn relieves(&mut self, site: usize, unit: usize, partners: &[usize]) -> bool {
+        let come: Vec<_> = partners.iter().map(|&partner| self.peak(partner)).collect();
+        let (gone, host) = (&self.survey.units[unit], &self.survey.sites[site]);
+        Resource::ALL.map(|resource| resource as usize).into_iter().all(|r| {
+            let Some(room) = host.room[r] else { return true };
+            let limit = self.survey.parameters.threshold * room as f64;
+            let more: f64 = come.iter().map(|peaks| peaks[r]).sum();
+            let wants: u64 = partners.iter().map(|&partner| self.survey.units[partner].wants[r]).sum();
+            let load = host.load[r] - gone.load[r] + more;
+            let shares = host.wants[r].saturating_sub(gone.wants[r]).saturating_add(wants);
+            (load <= limit || more < gone.load[r]) && (shares <= room || wants < gone.wants[r])
+        })
+    }
+
+    /// Whether `units` can live on `site` once `without` have left it: their peaks, with what is foreseen there, stay
+    /// within the threshold, and their shares within what the host has.
+    fn fits(&mut self, site: usize, without: &[usize], units: &[usize]) -> bool {
+        let more: Vec<_> = units.iter().map(|&unit| self.peak(unit)).collect();
+        let rises = |this: &mut Self| {
+            let rise = |this: &Self| each(|r| this.survey.rise(&this.survey.sites[site], r));
+            if !this.rises.contains_key(&site) {
+                let rise = rise(this);
+                this.rises.insert(site, rise);
+            }
+            this.rises[&site]
+        };
+        let load = |this: &Self, r: usize, rise: f64| {
+            let host = &this.survey.sites[site];
+            let less: f64 = without.iter().map(|&unit| this.survey.units[unit].load[r]).sum();
+            let load = host.load[r] + rise - less + more.iter().map(|peaks| peaks[r]).sum::<f64>();
+            host.room[r].is_none_or(|room| load <= this.survey.parameters.threshold * room as f64)
+        };
+        // What is foreseen costs most to find out, and is mostly nothing: so it comes last.
+        let now = (0..3).all(|r| load(self, r, 0.0)) && self.has_shares(site, without, units);
+        now && {
+            let rises = rises(self);
+            (0..3).all(|r| load(self, r, rises[r]))
+        }
+    }
+
+    /// Whether a site has room for what `units` may come to have, once `without` have left.
+    fn has_shares(&self, site: usize, without: &[usize], units: &[usize]) -> bool {
+        let host = &self.survey.sites[site];
+        let most = |units: &[usize], r: usize| {
+            let most = units.iter().map(|&unit| self.survey.units[unit].most[r]);
+            most.fold(0, u64::saturating_add)
+        };
+        (0..3).all(|r| {
+            let left = host.most[r].saturating_sub(most(without, r));
+            host.room[r].is_none_or(|room| left.saturating_add(most(units, r)) <= room)
+        })
+    }
+
+    /// Whether a site can give its VMs all that they want.
+    fn suffices(&self, site: usize) -> bool {
+        let host = &self.survey.sites[site];
+        (0..3).all(|r| host.room[r].is_none_or(|room| host.wants[r] <= room))
+    }
+
+    /// Whether a site is within the threshold in all it has, and can give its VMs all that they want.
+    fn is_cool(&self, site: usize) -> bool {
+        let host = &self.survey.sites[site];
+        let within = |r: usize| {
+            let limit = host.room[r].map(|room| self.survey.parameters.threshold * room as f64);
+            limit.is_none_or(|limit| host.load[r] <= limit)
+        };
+        (0..3).all(within) && self.suffices(site)
+    }
+
+    /// What a VM needs at its peak.
+    fn peak(&mut self, unit: usize) -> Each<f64> {
+        if let Some(peaks) = self.peaks.get(&unit) {
+            return *peaks;
+        }
+        let vm = &self.survey.units[unit];
+        let peaks = each(|resource| match resource {
+            Resource::Memory => vm.load[Resource::Memory as usize],
+            flow => self.survey.peak(vm, flow).unwrap_or(0.0),
+        });
+        self.peaks.insert(unit, peaks);
+        peaks
+    }
+
+    fn step(&mut self, unit: usize, to: usize, rule: &'static str) {
+        let Some(from) = self.survey.units[unit].site else { return };
+        let left = self.survey.units[unit].load;
+        let peaks = self.peak(unit);
+        self.steps.push(Step { unit, from, to, rule, left });
+        self.put(unit, (from, to), peaks);
+    }
+
+    fn take_back(&mut self) {
+        if let Some(Step { unit, from, to, left, .. }) = self.steps.pop() {
+            self.put(unit, (to, from), left);
+        }
+    }
+
+    /// Puts a VM elsewhere, where it is a load of `load`.
+    fn put(&mut self, unit: usize, (from, to): (usize, usize), load: Each<f64>) {
+        let Survey { units, sites, .. } = &mut *self.survey;
+        let vm = &mut units[unit];
+        sites[from].units.retain(|&other| other != unit);
+        sites[to].units.push(unit);
+        for r in Resource::ALL.map(|resource| resource as usize) {
+            sites[from].load[r] -= vm.load[r];
+            sites[to].load[r] += load[r];
+            sites[from].wants[r] = sites[from].wants[r].saturating_sub(vm.wants[r]);
+            sites[to].wants[r] = sites[to].wants[r].saturating_add(vm.wants[r]);
+            sites[from].most[r] = sites[from].most[r].saturating_sub(vm.most[r]);
+            sites[to].most[r] = sites[to].most[r].saturating_add(vm.most[r]);
+        }
+        vm.load = load;
+        vm.site = Some(to);
+        self.reorder(from);
+        self.reorder(to);
+    }
+
+    /// Brings a site to its place in the order, after its volume changed.
+    fn reorder(&mut self, site: usize) {
+        if let Some(place) = self.order.iter().position(|&(_, other)| other == site) {
+            self.order.remove(place);
+            let entry = (self.site_volume(site), site);
+            let place = self.order.partition_point(|other| by_volume(other, &entry).is_lt());
+            self.order.insert(place, entry);
+        }
+    }
+
+    /// The volume of a site. Of memory a black box shows only pressure.
+    fn site_volume(&self, site: usize) -> f64 {
+        let host = &self.survey.sites[site];
+        volume(each(|resource| {
+            let r = resource as usize;
+            let Some(room) = host.room[r].filter(|room| *room > 0) else { return 0.0 };
+            if resource != Resource::Memory {
+                return host.load[r] / room as f64;
+            }
+            let used = host.units.iter().map(|&unit| self.survey.memory(&self.survey.units[unit]));
+            let pressed = host.units.iter().any(|&unit| self.survey.swaps(&self.survey.units[unit]));
+            used.sum::<Option<f64>>().map_or(unseen(pressed), |used| used / room as f64)
+        }))
+    }
+
+    fn described(&self, step: &Step) -> Move {
+        let (vm, sites) = (&self.survey.units[step.unit].vm.id, &self.survey.sites);
+        let reason = Reason::new(step.rule)
+            .with("volume", self.volumes[step.unit])
+            .with("volume_per_byte", self.ratios[step.unit]);
+        let (from, to) = (sites[step.from].host.id.clone(), sites[step.to].host.id.clone());
+        Move { vm: vm.clone(), from, to, reason }
+    }
+
+    /// That the hot spot of a site stays, told of the VM that should leave it first.
+    fn refusal(&self, site: usize) -> Option<Refusal> {
+        let host = &self.survey.sites[site];
+        let fullest = Resource::ALL.into_iter().max_by_key(|&resource| {
+            let r = resource as usize;
+            let share = |room: u64| host.load[r].max(host.wants[r] as f64) / room.max(1) as f64;
+            (host.room[r].map_or(0.0, share) * 1e6) as u64
+        });
+        let vm = self.survey.units[*self.movable(site).first()?].vm.id.clone();
+        let reason =
+            Reason::new("its host is overloaded, and no moves can help").with("volume", self.site_volume(site));
+        Some(Refusal { vm, resource: fullest?, reason })
+    }
+}
+
+fn by_volume(a: &(f64, usize), b: &(f64, usize)) -> std::cmp::Ordering {
+    a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
+}
+
+/// The utilisations of what a VM has been allocated (equation 5.3).
+fn utilisations(survey: &Survey<'_>, unit: &Unit<'_>) -> Each<f64> {
+    each(|resource| {
+        let most = survey.limits(unit, resource).most().filter(|most| *most > 0.0);
+        let used = match resource {
+            Resource::Memory => survey.memory(unit),
+            flow => Some(unit.load[flow as usize]),
+        };
+        match (used, most) {
+            (Some(used), Some(most)) => used / most,
+            (None, _) => unseen(survey.swaps(unit)),
+            (_, None) => 0.0,
+        }
+    })
+}
+
+fn unseen(pressed: bool) -> f64 {
+    if pressed { 1.0 - EPSILON } else { UNSEEN }
+}
+
+/// The memory footprint in bytes: what a move copies. Where neither a share nor a use of memory is known all VMs count
+/// alike.
+fn size(unit: &Unit<'_>) -> f64 {
+    let used = || unit.profile.newest().and_then(|m| m.used(Resource::Memory));
+    let share = unit.share[Resource::Memory as usize].map(|share| share as f64);
+    share.or_else(used).unwrap_or(1.0).max(1.0)
+}
