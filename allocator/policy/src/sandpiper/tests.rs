@@ -337,7 +337,7 @@ fn any_guest(hosts: usize) -> impl Strategy<Value = (Guest, Vec<u64>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// `decide` above has every plan judged. A policy that took over another's state, by way of text, goes on as that one
     /// does.
@@ -367,7 +367,7 @@ proptest! {
         let text = serde_json::to_string(&first.save()).unwrap();
         second.restore(&serde_json::from_str(&text).unwrap()).unwrap();
         prop_assert_eq!(&second.state, &first.state);
-        let more = window(guests.iter().map(|(_, values)| series(&vec![values[0] * 5; 24], sample)).collect());
+        let more = window(guests.iter().map(|(_, values)| series(&[values[0] * 5; 24], sample)).collect());
         prop_assert_eq!(decide(&mut second, &directory, &more, 24), decide(&mut first, &directory, &more, 24));
     }
 }
