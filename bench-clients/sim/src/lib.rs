@@ -2,9 +2,10 @@
 //!
 //! It runs the same code as the real thing: routing tables of `vibra-routing`, policies of `vibra-policy`, the
 //! directory's rules of `vibra-model`. Time and randomness are simulated: [`Queue`] orders events, and each entity draws
-//! from a [`stream`] of its own, so that a change to one entity leaves the luck of all others as it was. The same
+//! from a [`stream()`] of its own, so that a change to one entity leaves the luck of all others as it was. The same
 //! seed gives the same run.
 
+pub mod cluster;
 mod queue;
 mod stream;
 

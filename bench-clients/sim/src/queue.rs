@@ -50,6 +50,11 @@ impl<E> Queue<E> {
         self.events.push(Reverse(scheduled));
     }
 
+    /// The time of the event that comes next.
+    pub fn next_time(&self) -> Option<Timestamp> {
+        self.events.peek().map(|Reverse(next)| next.at)
+    }
+
     /// Takes the next event, and sets the clock to its time.
     #[expect(clippy::should_implement_trait, reason = "events are scheduled between two of them: no iterator")]
     pub fn next(&mut self) -> Option<E> {
@@ -89,6 +94,7 @@ mod tests {
         for (at, event) in [(5, 'c'), (3, 'a'), (5, 'd'), (3, 'b')] {
             queue.schedule(Timestamp(at), event);
         }
+        assert_eq!(queue.next_time(), Some(Timestamp(3)));
         assert_eq!([queue.next(), queue.next(), queue.next()], [Some('a'), Some('b'), Some('c')]);
         queue.schedule(Timestamp(1), 'e');
         assert_eq!([queue.next(), queue.next()], [Some('d'), Some('e')], "what is late happens now");

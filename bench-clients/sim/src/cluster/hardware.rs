@@ -1,0 +1,123 @@
+//! What VMs, their disks and their links are like.
+
+use std::time::Duration;
+use vibra_model::{Bytes, BytesPerSec};
+
+/// What all VMs have in common. The defaults are those of the agent's in-process VMs, so that the one can be compared with
+/// the other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hardware {
+    /// What a request takes beyond all waiting: network, dispatcher, and whatever else is not modelled by itself.
+    pub latency: Duration,
+    /// Bytes of a response's head; they pass the shaper too.
+    pub head: Bytes,
+    /// What of a VM's memory is not left for objects: kernel, server processes, buffers.
+    pub overhead: Bytes,
+    /// The disk of each VM.
+    pub disk: Disk,
+    /// The shaper of each VM.
+    pub shaper: Shaper,
+    /// What a request costs in CPU.
+    pub cpu: CpuCost,
+    /// The most requests in service at once; more wait, first come, first served. `None`: any number.
+    pub mpl: Option<usize>,
+    /// Memory that each request in service takes from the cache.
+    pub per_request: Bytes,
+    /// By how much overcommitted memory slows a VM down: where requests in service take x times the memory that there is
+    /// for them, CPU and disk take 1 + `thrash` (x - 1) times as long.
+    pub thrash: f64,
+    /// How a VM is moved to another host.
+    pub migration: Migration,
+}
+
+impl Default for Hardware {
+    /// 0.3 ms a request, heads of 200 bytes, 16 MiB of overhead; the default disk and shaper; CPU costs nothing, and any
+    /// number of requests is served at once.
+    fn default() -> Self {
+        Hardware {
+            latency: Duration::from_micros(300),
+            head: Bytes(200),
+            overhead: Bytes(16 << 20),
+            disk: Disk::default(),
+            shaper: Shaper::default(),
+            cpu: CpuCost::default(),
+            mpl: None,
+            per_request: Bytes::ZERO,
+            thrash: 10.0,
+            migration: Migration::default(),
+        }
+    }
+}
+
+/// A disk with one arm: a read costs a seek and the transfer, and reads follow one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// Time to get to the data: seek and half a turn.
+    pub seek: Duration,
+    /// Transfer rate.
+    pub transfer: BytesPerSec,
+    /// A read that would have to wait longer than this is refused, and its request with it.
+    pub longest_wait: Duration,
+}
+
+impl Default for Disk {
+    /// A SATA disk of 2009 at 7,200 turns a minute: 8.5 ms and 60 MB/s; waits up to 30 s.
+    fn default() -> Self {
+        Disk {
+            seek: Duration::from_micros(8_500),
+            transfer: BytesPerSec(60_000_000),
+            longest_wait: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Disk {
+    /// How long the arm is busy with a read of `size`.
+    pub fn service_time(&self, size: Bytes) -> Duration {
+        self.seek + Duration::from_secs_f64(size.0 as f64 / self.transfer.0.max(1) as f64)
+    }
+}
+
+/// A token bucket at which responses take turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shaper {
+    /// The most of a response that passes before the next one's turn.
+    pub piece: Bytes,
+    /// The bucket's depth ...
+    pub depth: Bytes,
+    /// ... and what flows in this time besides.
+    pub slack: Duration,
+}
+
+impl Default for Shaper {
+    /// Turns of 16 KiB; a bucket of 32 KiB and 10 ms.
+    fn default() -> Self {
+        Shaper { piece: Bytes(16 << 10), depth: Bytes(32 << 10), slack: Duration::from_millis(10) }
+    }
+}
+
+/// What a request costs on one core. A VM with c thousandths of a core takes 1000/c times as long; one whose CPU is not
+/// managed has one core. Requests use the CPU one after another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CpuCost {
+    /// Whatever its size.
+    pub request: Duration,
+    /// For each kilobyte (1,000 bytes) of its body besides.
+    pub kilobyte: Duration,
+}
+
+/// How a VM is moved: its memory is copied while it runs, then it stands still for a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migration {
+    /// At which rate memory is copied.
+    pub rate: BytesPerSec,
+    /// How long the VM stands still at the end.
+    pub downtime: Duration,
+}
+
+impl Default for Migration {
+    /// 100 MB/s, which is a link of 1 Gbit/s nearly full; 100 ms.
+    fn default() -> Self {
+        Migration { rate: BytesPerSec(100_000_000), downtime: Duration::from_millis(100) }
+    }
+}
