@@ -29,8 +29,8 @@ fn check_reads_certificates_and_says_what_they_are_for() {
     folder.write(
         "vibra.toml",
         format!(
-            "[dispatcher]\nlisten = \"127.0.0.1:80\"\n\
-             [dispatcher.tls]\nlisten = \"127.0.0.1:443\"\nclient_ca = {ca:?}\n\
+            "[dispatcher]\nlisten = \"127.0.0.1:80\"\ntrusted = [\"10.0.0.1\"]\n\
+             [dispatcher.tls]\nlisten = \"127.0.0.1:443\"\nproxy_protocol = \"accept\"\nclient_ca = {ca:?}\n\
              [[dispatcher.tls.certificate]]\nchain = {:?}\nkey = {:?}\n\
              [dispatcher.server_tls]\nca = {ca:?}\n\
              [[server]]\nname = \"a\"\naddress = \"https://127.0.0.1:8443\"\n",
@@ -38,6 +38,7 @@ fn check_reads_certificates_and_says_what_they_are_for() {
         ),
     );
     vibra(&folder, &["check"]).ended_with(0).with_stdout(&[
+        "connections to 127.0.0.1:443 begin with a PROXY header",
         "TLS at 127.0.0.1:443, 1 certificates, clients must show certificates",
         &format!("TLS to servers at https://; their certificates come from {}", ca.display()),
     ]);

@@ -78,6 +78,14 @@ impl Config {
         self.listen.iter().chain(self.tls.iter().flat_map(|tls| &tls.listen)).copied()
     }
 
+    /// Whether connections to the address with that place among [all](Config::addresses) begin with a PROXY header.
+    pub(crate) fn demands_header(&self, place: usize) -> bool {
+        match &self.tls {
+            Some(tls) if place >= self.listen.len() => tls.demand_header,
+            _ => self.peers.demand_header,
+        }
+    }
+
     /// Whether TLS is spoken at the address with that place among [all](Config::addresses).
     pub(crate) fn speaks_tls(&self, place: usize) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.listen.is_empty() || place >= self.listen.len())

@@ -9,8 +9,8 @@ use crate::via::Pseudonym;
 pub struct Peers {
     /// Whose word about where a request came from is taken. Default: nobody's.
     pub trusted: Trust,
-    /// Whether every connection of a client must begin with a PROXY header, and come from a trusted peer. Default: no,
-    /// and none may.
+    /// Whether every connection of a client to [`Config::listen`](crate::Config::listen) must begin with a PROXY header,
+    /// and come from a trusted peer. Default: no, and none may.
     pub demand_header: bool,
     /// Which fields tell servers where a request came from. Default: [`Forwarding::XForwarded`].
     pub forwarding: Forwarding,

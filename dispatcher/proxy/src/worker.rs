@@ -301,10 +301,7 @@ impl Worker {
     ) -> usize {
         spawn_local(self.clone().keep_time());
         spawn_local(self.clone().keep_lot());
-        let accept = |(place, listener)| {
-            let acceptor = self.shared.tls.acceptor.clone().filter(|_| self.shared.config.speaks_tls(place));
-            spawn_local(self.clone().accept(listener, acceptor))
-        };
+        let accept = |(place, listener)| spawn_local(self.clone().accept(listener, place));
         let accepting: Vec<_> = listeners.into_iter().map(accept).collect();
         // A dispatcher whose handle is gone stops at once.
         let _ = stop.wait_for(Option::is_some).await;
@@ -337,7 +334,9 @@ impl Worker {
         }
     }
 
-    async fn accept(self: Rc<Self>, listener: TcpListener, acceptor: Option<Arc<Acceptor>>) {
+    /// Accepts connections to the address with that place among those of the configuration.
+    async fn accept(self: Rc<Self>, listener: TcpListener, place: usize) {
+        let acceptor = self.shared.tls.acceptor.clone().filter(|_| self.shared.config.speaks_tls(place));
         // Connections to a listener at one address are to that address.
         let address = listener.local_addr().ok().filter(|address| !address.ip().is_unspecified());
         loop {
@@ -345,7 +344,7 @@ impl Worker {
                 Ok((stream, source)) => {
                     // Fails only where the client has gone already.
                     if let Ok(destination) = address.map_or_else(|| stream.local_addr(), Ok) {
-                        self.receive(stream, Ends { source, destination }, acceptor.clone()).await;
+                        self.receive(stream, Ends { source, destination }, acceptor.clone(), place).await;
                     }
                 }
                 Err(error) if is_the_clients(&error) => {}
@@ -357,16 +356,16 @@ impl Worker {
         }
     }
 
-    /// Finds out who is at the other end of a connection, and serves it, as soon as there is a place for it; until then
-    /// no more are accepted.
-    async fn receive(self: &Rc<Self>, mut stream: TcpStream, own: Ends, acceptor: Option<Arc<Acceptor>>) {
+    /// Finds out who is at the other end of a connection to the address with the place `to`, and serves it, as soon as
+    /// there is a place for it; until then no more are accepted.
+    async fn receive(self: &Rc<Self>, mut stream: TcpStream, own: Ends, acceptor: Option<Arc<Acceptor>>, to: usize) {
         let places = &self.shared.admission.places;
         if places.is_full() {
             self.tally.delayed.add(1);
         }
         let place = places.take().await;
         let (worker, peers) = (self.clone(), self.peers());
-        if !peers.demand_header {
+        if !self.view.borrow().config.demands_header(to) {
             return self.admit(stream, Peer::new(own, &peers.trusted), acceptor, place);
         }
         spawn_local(async move {

@@ -4,11 +4,8 @@ mod kit;
 
 use kit::authority::Authority;
 use kit::http2::{DATA, END_STREAM, GET, GOAWAY, Peer};
-use kit::{Client, PATIENCE, Server, block_on, dispatcher, metric, read_response, wait_for, with_admin};
-use rustls::{ClientConfig, ClientConnection, StreamOwned, crypto::ring};
-use std::io::{BufReader, Write};
-use std::net::TcpStream;
-use std::sync::Arc;
+use kit::secure::{Secure, trusting};
+use kit::{Client, PATIENCE, Server, block_on, dispatcher, metric, wait_for, with_admin};
 use std::time::Duration;
 use vibra_proxy::{CertificateFiles, Config, FrontTls, Handle, Peers};
 
@@ -133,17 +130,6 @@ fn a_request_that_meets_the_parking_is_answered() {
     assert!(clients.iter_mut().all(Client::is_ended));
 }
 
-/// A client's connection under TLS.
-fn secure(dispatcher: &Handle, authority: &Authority) -> BufReader<StreamOwned<ClientConnection, TcpStream>> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().unwrap();
-    let config = builder.with_root_certificates(authority.roots()).with_no_client_auth();
-    let connection = ClientConnection::new(Arc::new(config), "shop.example".try_into().unwrap()).unwrap();
-    let stream = TcpStream::connect(dispatcher.addresses()[1]).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    BufReader::new(StreamOwned::new(connection, stream))
-}
-
 /// They have a state of their own, which a parked connection has no place for.
 #[test]
 fn connections_under_tls_and_of_http_2_are_not_parked() {
@@ -153,10 +139,10 @@ fn connections_under_tls_and_of_http_2_are_not_parked() {
         let listen = vec!["127.0.0.1:0".parse().unwrap()];
         config.tls = Some(FrontTls { listen, certificates, ..FrontTls::default() });
     });
-    let (mut tls, mut http2) = (secure(&dispatcher, &authority), Peer::of(&dispatcher));
+    let mut tls = Secure::connect(dispatcher.addresses()[1], &trusting(&authority));
+    let mut http2 = Peer::of(&dispatcher);
     let mut both_are_served = |stream| {
-        tls.get_mut().write_all(REQUEST.as_bytes()).unwrap();
-        assert_eq!(read_response(&mut tls).unwrap().text(), "well");
+        assert_eq!(tls.get("/").text(), "well");
         http2.open(stream, &GET, END_STREAM);
         assert_eq!(http2.next(&[DATA, GOAWAY]).payload, b"well");
     };

@@ -3,10 +3,12 @@
 
 mod kit;
 
+use kit::authority::Authority;
+use kit::secure::{Secure, trusting};
 use kit::{Client, Connection, Message, Server, dispatcher, wait_for};
 use std::io::{self, Read};
 use std::time::Duration;
-use vibra_proxy::{ActiveCheck, Config, Handle, Peers, ProxyVersion, Source};
+use vibra_proxy::{ActiveCheck, Config, FrontTls, Handle, Peers, ProxyVersion, Source};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -147,6 +149,48 @@ fn section_2_a_header_that_is_not_wanted_is_no_request() {
         assert_eq!(client.response().unwrap().status(), 400);
     }
     assert_eq!(server.connections(), 0);
+}
+
+#[test]
+fn section_2_each_listener_wants_a_header_or_wants_none() {
+    const LINE: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n";
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let (authority, server) = (Authority::new(), Server::named("ok"));
+    let site = authority.issue("site", &["shop.example"]);
+    for (plain_wants, tls_wants) in [(false, true), (true, false)] {
+        let dispatcher = dispatcher(&[server.endpoint()], |config| {
+            demand(config, &["127.0.0.1"]);
+            config.peers.demand_header = plain_wants;
+            config.tls = Some(FrontTls {
+                listen: vec!["127.0.0.1:0".parse().unwrap()],
+                demand_header: tls_wants,
+                certificates: vec![site.clone()],
+                ..FrontTls::default()
+            });
+        });
+        let [plain, tls] = [0, 1].map(|place| dispatcher.addresses()[place]);
+        let connect = |address, header: bool| {
+            let mut client = Client::connect(address);
+            client.send(if header { LINE } else { b"" });
+            client
+        };
+        let origin = |server: &Server| forwarded_for(server.requests().last().unwrap());
+        let told = |wants: bool| if wants { "192.0.2.1" } else { "127.0.0.1" };
+        let mut client = connect(plain, plain_wants);
+        client.send(REQUEST);
+        assert_eq!((client.response().unwrap().text(), origin(&server).as_str()), ("ok", told(plain_wants)));
+        let mut client = Secure::over(connect(tls, tls_wants).stream, &trusting(&authority));
+        assert_eq!((client.get("/").text(), origin(&server).as_str()), ("ok", told(tls_wants)));
+        // What is not wanted, or missing, is refused.
+        let mut client = connect(plain, !plain_wants);
+        client.send(REQUEST);
+        match client.response() {
+            Ok(response) => assert!(!plain_wants && response.status() == 400, "{response:?}"),
+            Err(error) => assert!(plain_wants, "{error}"),
+        }
+        let hello = connect(tls, !tls_wants).stream;
+        assert!(Secure::over(hello, &trusting(&authority)).try_get("/").is_err(), "no handshake");
+    }
 }
 
 /// A server whose connections begin with a header, which it answers every request with.

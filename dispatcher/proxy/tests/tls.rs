@@ -4,14 +4,15 @@ mod kit;
 
 use kit::authority::Authority;
 use kit::http2::{DATA, GET, HEADERS, PREFACE, SETTINGS, block, frame, read_frame};
-use kit::{Client, Message, PATIENCE, Server, config, dispatcher, list, read_request, read_response, wait_for};
+use kit::secure::{Secure, trusting};
+use kit::{Client, PATIENCE, Server, config, dispatcher, list, read_request, read_response, wait_for};
 use rcgen::{CertificateParams, PKCS_ECDSA_P256_SHA256, date_time_ymd};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 use std::io::{self, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, thread};
@@ -19,41 +20,6 @@ use vibra_proxy::{
     AccessLog, ActiveCheck, Authorities, BackTls, CertificateFiles, Config, Dispatcher, FrontTls, Handle, StartError,
     TlsError, log,
 };
-
-/// A client's connection under TLS.
-struct Secure(BufReader<StreamOwned<ClientConnection, TcpStream>>);
-
-/// What a client of `authority` works with; it remembers its sessions.
-fn trusting(authority: &Authority) -> Arc<ClientConfig> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(authority.roots());
-    Arc::new(builder.with_no_client_auth())
-}
-
-impl Secure {
-    fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let name = ServerName::try_from("shop.example").unwrap();
-        let connection = ClientConnection::new(config.clone(), name).unwrap();
-        Secure(BufReader::new(StreamOwned::new(connection, stream)))
-    }
-
-    fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.0.get_mut().write_all(bytes.as_ref()).unwrap();
-    }
-
-    fn get(&mut self, path: &str) -> Message {
-        self.send(format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\n\r\n"));
-        read_response(&mut self.0).unwrap()
-    }
-
-    /// The certificate that the dispatcher has shown.
-    fn shown(&self) -> CertificateDer<'static> {
-        self.0.get_ref().conn.peer_certificates().unwrap()[0].clone()
-    }
-}
 
 fn der(files: &CertificateFiles) -> CertificateDer<'static> {
     CertificateDer::from_pem_file(&files.chain).unwrap()

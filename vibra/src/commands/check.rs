@@ -19,6 +19,7 @@ pub(crate) fn run(path: &Path) -> Outcome {
         println!("dispatcher  {} on {} threads, {servers}", d.listen, d.threads);
         println!("            {}, hash {}, R = {}, remap {}", s.algorithm, s.hash, s.replicas, s.remap);
         println!("            trusts {}; in Via it is {}", d.peers.trusted, d.peers.via);
+        print_proxy_protocol(d);
         print_tls(d).map_err(Failure::Usage)?;
         match d.admin {
             Some(admin) if admin.ip().is_loopback() => println!("            admin at {admin}"),
@@ -60,6 +61,16 @@ pub(crate) fn run(path: &Path) -> Outcome {
     }
     println!("{} makes sense", path.display());
     Ok(())
+}
+
+/// Says where connections begin with a PROXY header, if they do anywhere.
+fn print_proxy_protocol(d: &Dispatcher) {
+    let at_tls = d.tls.iter().filter(|tls| tls.demand_header).flat_map(|tls| &tls.listen);
+    let demanding: Vec<_> = d.peers.demand_header.then_some(&d.listen).into_iter().chain(at_tls).collect();
+    if !demanding.is_empty() {
+        let demanding: Vec<_> = demanding.iter().map(ToString::to_string).collect();
+        println!("            connections to {} begin with a PROXY header", demanding.join(" and "));
+    }
 }
 
 /// Reads what TLS needs, and says what it means.

@@ -93,6 +93,7 @@ pub(super) enum ClientAuth {
 #[serde(deny_unknown_fields)]
 pub(super) struct Tls {
     pub(super) listen: Option<SocketAddr>,
+    pub(super) proxy_protocol: Option<Spanned<ProxyProtocol>>,
     pub(super) min_version: Option<TlsVersion>,
     pub(super) client_ca: Option<PathBuf>,
     pub(super) client_auth: Option<Spanned<ClientAuth>>,

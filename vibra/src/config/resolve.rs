@@ -15,7 +15,7 @@ use vibra_model::{
     Command, Customer, CustomerId, HostSpec, Rejection, Resource, Resources, Role, Snapshot, Violation, VmSpec,
 };
 use vibra_policy::Policies;
-use vibra_proxy::{Manner, Network, Peers, Pseudonym, StartError, Tracing, Trust};
+use vibra_proxy::{FrontTls, Manner, Network, Peers, Pseudonym, StartError, Tracing, Trust};
 use vibra_routing::Settings;
 use vibra_trace::generate::NAMES;
 
@@ -190,7 +190,7 @@ impl DispatcherResolver<'_> {
             limits: raw.limits.clone(),
             timeouts: raw.timeouts.clone(),
             manner: manner(raw),
-            tls: raw.tls.as_ref().map(|raw| tls::front(self.source, raw)).transpose()?,
+            tls: raw.tls.as_ref().map(|tls| self.tls(tls, raw)).transpose()?,
             server_tls: tls::back(self.source, raw.server_tls.as_ref(), &self.servers),
         })
     }
@@ -205,18 +205,34 @@ impl DispatcherResolver<'_> {
             let named = name.get_ref().parse::<Pseudonym>();
             named.map_err(|e| self.source.fault(name.span(), e.to_string(), None))
         });
-        let accept = raw.proxy_protocol.as_ref().filter(|kind| *kind.get_ref() == raw::ProxyProtocol::Accept);
+        let defaults = Peers::default();
+        Ok(Peers {
+            trusted,
+            demand_header: self.demands_header(raw.proxy_protocol.as_ref(), raw)?,
+            forwarding: raw.forwarded.unwrap_or(defaults.forwarding),
+            via: via.transpose()?.unwrap_or(defaults.via),
+        })
+    }
+
+    /// Whether connections begin with a PROXY header where the file says `said` of it.
+    fn demands_header(&self, said: Option<&Spanned<raw::ProxyProtocol>>, raw: &raw::Dispatcher) -> Fault<bool> {
+        let accept = said.filter(|kind| *kind.get_ref() == raw::ProxyProtocol::Accept);
         if let Some(accept) = accept.filter(|_| raw.trusted.is_empty()) {
             let hint = "add trusted = [\"ADDRESS\"] with the proxies that send it".to_owned();
             return Err(self.source.fault(accept.span(), "a PROXY header that nobody is trusted to send", Some(hint)));
         }
-        let defaults = Peers::default();
-        Ok(Peers {
-            trusted,
-            demand_header: accept.is_some(),
-            forwarding: raw.forwarded.unwrap_or(defaults.forwarding),
-            via: via.transpose()?.unwrap_or(defaults.via),
-        })
+        Ok(accept.is_some())
+    }
+
+    /// How clients are served by TLS.
+    fn tls(&self, spanned: &Spanned<raw::Tls>, raw: &raw::Dispatcher) -> Fault<FrontTls> {
+        let own = &spanned.get_ref().proxy_protocol;
+        if let (Some(own), None) = (own, spanned.get_ref().listen) {
+            let hint = "add listen = \"ADDRESS:PORT\" here, or write it in [dispatcher]".to_owned();
+            return Err(self.source.fault(own.span(), "a PROXY header at an address that is not there", Some(hint)));
+        }
+        let demand_header = self.demands_header(own.as_ref().or(raw.proxy_protocol.as_ref()), raw)?;
+        Ok(FrontTls { demand_header, ..tls::front(self.source, spanned)? })
     }
 
     /// Points to the key that the proxy finds no sense in.

@@ -148,6 +148,26 @@ fn the_proxy_protocol_goes_with_trust() {
 }
 
 #[test]
+fn each_listener_has_the_proxy_protocol_or_has_not() {
+    let with = |keys: &str, tls: &str| {
+        let certificate = "[[dispatcher.tls.certificate]]\nchain = \"site.pem\"";
+        format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\n{keys}\n[dispatcher.tls]\n{tls}\n{certificate}\n{SERVERS}")
+    };
+    let demands = |keys: &str, tls: &str| {
+        let dispatcher = parse(&with(keys, tls)).unwrap().dispatcher.unwrap();
+        (dispatcher.peers.demand_header, dispatcher.tls.unwrap().demand_header)
+    };
+    let (trusted, accept, listen) = ("trusted = [\"::1\"]", "proxy_protocol = \"accept\"", "listen = \"127.0.0.1:1\"");
+    let both = format!("{trusted}\n{accept}");
+    assert_eq!(demands(&both, listen), (true, true), "as the other does");
+    assert_eq!(demands(&both, &format!("{listen}\nproxy_protocol = \"off\"")), (true, false));
+    assert_eq!(demands(trusted, &format!("{listen}\n{accept}")), (false, true));
+    assert_eq!(demands(trusted, listen), (false, false));
+    refused(&with("", &format!("{listen}\n{accept}")), "6:18", "nobody is trusted", "trusted =");
+    refused(&with(trusted, accept), "5:18", "an address that is not there", "add listen");
+}
+
+#[test]
 fn servers_are_spoken_to_as_they_say_or_as_all_are() {
     let with = |keys: &str, server: &str| {
         let file = format!("[dispatcher]\nlisten = \"127.0.0.1:0\"\n{keys}\n{SERVERS}{server}\n");
@@ -295,6 +315,7 @@ fn tls_is_what_the_file_says() {
     let files = |chain: &str, key: &str| CertificateFiles { chain: chain.into(), key: key.into() };
     let dispatcher = Config::parse(Path::new("/etc/vibra/vibra.toml"), TLS).unwrap().dispatcher.unwrap();
     let tls = FrontTls {
+        demand_header: false,
         listen: vec!["127.0.0.1:443".parse().unwrap()],
         certificates: vec![
             files("/etc/vibra/site.pem", "/etc/vibra/site.key"),

@@ -6,7 +6,7 @@ use super::{Server, raw};
 use toml::Spanned;
 use vibra_proxy::{Authorities, BackTls, CertificateFiles, ClientAuth, FrontTls, TlsVersion};
 
-/// How clients are served by TLS.
+/// How clients are served by TLS, but for what their connections begin with.
 pub(super) fn front(source: &Source<'_>, spanned: &Spanned<raw::Tls>) -> Fault<FrontTls> {
     let raw = spanned.get_ref();
     if raw.certificate.is_empty() {
@@ -32,6 +32,7 @@ pub(super) fn front(source: &Source<'_>, spanned: &Spanned<raw::Tls>) -> Fault<F
             Some(raw::TlsVersion::Tls13) => TlsVersion::Tls13,
             Some(raw::TlsVersion::Tls12) | None => TlsVersion::Tls12,
         },
+        ..FrontTls::default()
     })
 }
 

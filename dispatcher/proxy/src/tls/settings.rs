@@ -11,6 +11,9 @@ pub struct FrontTls {
     /// Where clients connect by TLS, while they connect without it at [`Config::listen`](crate::Config::listen). Default:
     /// nowhere else, and TLS is what is spoken there.
     pub listen: Vec<SocketAddr>,
+    /// Whether connections to [`listen`](FrontTls::listen) must begin with a PROXY header, before TLS, as
+    /// [`Peers::demand_header`](crate::Peers::demand_header) says of those to the other addresses. Default: no.
+    pub demand_header: bool,
     /// The certificates of the sites. A client gets the first that has the name he asks for (SNI, RFC 6066, section 3),
     /// as it is before one with a wildcard in its place; who asks for no name, or for one that is in none, gets the first
     /// of all. Where several have a name, the first whose key the client understands. At least one.

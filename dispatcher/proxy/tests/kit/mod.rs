@@ -5,6 +5,7 @@ pub mod authority;
 pub mod http2;
 pub mod http2_server;
 pub mod refusals;
+pub mod secure;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
