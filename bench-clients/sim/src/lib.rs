@@ -6,6 +6,7 @@
 //! seed gives the same run.
 
 pub mod cluster;
+pub mod hosts;
 mod queue;
 mod stream;
 
