@@ -19,7 +19,7 @@ struct Running {
 fn start(directory: FakeDirectory, policies: Composition, log_file: Option<PathBuf>) -> Running {
     let began = Instant::now();
     let clock: Clock = Arc::new(move || Timestamp(1_000_000_000).after(began.elapsed()));
-    let settings = Settings { interval: INTERVAL, log_file, clock: clock.clone() };
+    let settings = Settings { log_file, clock: clock.clone(), ..Settings::default() };
     let allocator = Allocator::new(Arc::new(directory.clone()), Core::new(id("shop"), policies), settings);
     let (stop, stopped) = oneshot::channel();
     let log = allocator.log();

@@ -24,6 +24,8 @@ pub enum Outcome {
     },
     /// There was nothing to change.
     Nothing,
+    /// It is a dry run: the plan was good, and nothing was changed.
+    DryRun,
     /// No decision was made: the directory or the usage was not heard of for too long.
     Held {
         /// What was not heard.
@@ -54,7 +56,7 @@ pub enum Outcome {
 /// One decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Its number, from 1.
+    /// Its number: from 1, or where the log file leaves off.
     pub id: u64,
     /// When it was made, by the allocator's clock.
     pub at: Timestamp,
@@ -64,9 +66,24 @@ pub struct Entry {
     pub plan: Plan,
     /// What became of it.
     pub outcome: Outcome,
-    /// Policies that failed and were replaced.
+    /// Policies that failed, and which of them were replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<String>,
+    /// What policies in the shadow would have done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shadows: Vec<Shadowed>,
+}
+
+/// What policies in the shadow planned. Nothing of it was carried out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shadowed {
+    /// Which, such as "dps-bank for bandwidth".
+    pub policies: String,
+    /// What they planned.
+    pub plan: Plan,
+    /// Why the checker would have refused it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
 }
 
 /// Counts over all decisions.
@@ -84,7 +101,9 @@ pub struct Summary {
     pub held: u64,
     /// Requests to the directory that failed.
     pub failed: u64,
-    /// Policies that were replaced after a panic.
+    /// Good plans that were not proposed since it is a dry run.
+    pub dry_runs: u64,
+    /// Failures of policies.
     pub alarms: u64,
     /// Lines that could not be written to the log file.
     pub lost_lines: u64,
@@ -103,6 +122,7 @@ impl Summary {
         match &entry.outcome {
             Outcome::Accepted { .. } => self.accepted += 1,
             Outcome::Nothing => {}
+            Outcome::DryRun => self.dry_runs += 1,
             Outcome::Held { .. } => self.held += 1,
             Outcome::Stale { .. } => self.stale += 1,
             Outcome::Faulty { .. } | Outcome::Refused { .. } => self.refused += 1,
@@ -127,6 +147,7 @@ struct Kept {
     entries: VecDeque<Arc<Entry>>,
     parts: usize,
     summary: Summary,
+    last_id: u64,
 }
 
 impl Log {
@@ -144,7 +165,8 @@ impl Log {
     pub(crate) fn record(&self, mut entry: Entry) -> Arc<Entry> {
         let mut kept = self.lock();
         kept.summary.count(&entry);
-        entry.id = kept.summary.decisions;
+        kept.last_id += 1;
+        entry.id = kept.last_id;
         let entry = Arc::new(entry);
         kept.parts += parts(&entry);
         kept.entries.push_back(entry.clone());
@@ -153,6 +175,11 @@ impl Log {
             kept.parts -= oldest.map_or(0, |oldest| parts(&oldest));
         }
         entry
+    }
+
+    /// The next decision gets the number after `id`.
+    pub(crate) fn go_on_after(&self, id: u64) {
+        self.lock().last_id = id;
     }
 
     /// Counts a line that could not be written.
@@ -167,7 +194,8 @@ impl Log {
 }
 
 fn parts(entry: &Entry) -> usize {
-    entry.plan.actions.len() + entry.plan.refusals.len()
+    let plans = std::iter::once(&entry.plan).chain(entry.shadows.iter().map(|shadow| &shadow.plan));
+    plans.map(|plan| plan.actions.len() + plan.refusals.len()).sum()
 }
 
 #[cfg(test)]
@@ -182,7 +210,8 @@ mod tests {
             reason: Reason::new("test"),
         };
         let plan = Plan { actions: changes.iter().map(action).collect(), ..Plan::default() };
-        Entry { id: 0, at: Timestamp(1), inputs: Inputs::default(), plan, outcome, alarms: Vec::new() }
+        let (inputs, alarms, shadows) = (Inputs::default(), Vec::new(), Vec::new());
+        Entry { id: 0, at: Timestamp(1), inputs, plan, outcome, alarms, shadows }
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub enum Verdict {
 /// A decision with what it was made from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
+    /// When it was made.
+    pub at: Timestamp,
     /// What it was made from.
     pub inputs: Inputs,
     /// What the policies planned.
@@ -104,7 +106,7 @@ impl Core {
         self.freshness.take_in(&view, now);
         let nothing = Plan { base: snapshot.revision(), ..Plan::default() };
         if self.freshness.heard().is_none_or(|heard| now.since(heard) > SILENCE) {
-            return Decision { inputs, plan: nothing, verdict: Verdict::TooOld, alarms: Vec::new() };
+            return Decision { at: now, inputs, plan: nothing, verdict: Verdict::TooOld, alarms: Vec::new() };
         }
         let mut alarms = Vec::new();
         let plan = self.policies.decide_each(&view, |policy, view| {
@@ -121,7 +123,7 @@ impl Core {
             Ok(checked) => Verdict::Propose(checked),
             Err(faults) => Verdict::Faulty(faults),
         };
-        Decision { inputs, plan, verdict, alarms }
+        Decision { at: now, inputs, plan, verdict, alarms }
     }
 
     /// The policies' state, for [`restore`](Self::restore) by another allocator.

@@ -4,11 +4,6 @@ use super::*;
 use crate::testing::*;
 use vibra_model::Resource;
 
-fn usage(at: u64, rates: &[(&str, u64)]) -> UsageWindow {
-    let samples = report(Timestamp(at), rates).vms.into_iter().map(|told| (told.vm, told.usage.into_iter().collect()));
-    UsageWindow(samples.collect())
-}
-
 fn later(duration: Duration) -> Timestamp {
     Timestamp(1_000_000).after(duration)
 }

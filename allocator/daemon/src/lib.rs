@@ -25,9 +25,21 @@
 mod allocator;
 mod audit;
 mod core;
+mod log_file;
+mod program;
+mod recipe;
+mod record;
+mod replay;
 #[cfg(test)]
 mod testing;
+mod watched;
 
 pub use self::core::{Core, Decision, Inputs, SILENCE, Verdict};
-pub use allocator::{Allocator, Clock, INTERVAL, Settings, system_clock};
-pub use audit::{Entry, Log, Outcome, Summary};
+pub use allocator::{Allocator, Clock, INTERVAL, Mode, Settings, Shadow, system_clock};
+pub use audit::{Entry, Log, Outcome, Shadowed, Summary};
+pub use log_file::{LOG_SIZE, Line, OLDER, aged, read_log};
+pub use program::{Answer, Decline, Going, Place, Program, ProgramParameters, Question, Wish};
+pub use recipe::{Named, Recipe, TIME_LIMIT, policies};
+pub use record::{Player, Recorded, Since, Whole};
+pub use replay::{Difference, ReplayError, Replayer, Tally, differences};
+pub use watched::Watched;

@@ -49,9 +49,18 @@ pub(crate) fn desired(snapshot: &Snapshot, vm: &str) -> u64 {
     snapshot.vm(&id(vm)).unwrap().desired(Resource::Bandwidth).unwrap()
 }
 
+pub(crate) fn proportional_policy() -> Box<dyn Policy> {
+    Policies::shipped().build("proportional", Resource::Bandwidth, serde_json::json!({})).unwrap()
+}
+
 pub(crate) fn proportional() -> Composition {
-    let policy = Policies::shipped().build("proportional", Resource::Bandwidth, serde_json::json!({})).unwrap();
-    Composition::new(vec![policy]).unwrap()
+    Composition::new(vec![proportional_policy()]).unwrap()
+}
+
+/// What the VMs sent, as a window.
+pub(crate) fn usage(at: u64, rates: &[(&str, u64)]) -> UsageWindow {
+    let samples = report(Timestamp(at), rates).vms.into_iter().map(|told| (told.vm, told.usage.into_iter().collect()));
+    UsageWindow(samples.collect())
 }
 
 /// A policy that does what it is given to do.

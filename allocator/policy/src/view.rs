@@ -104,10 +104,18 @@ impl<'a> View<'a> {
     /// What each host that has a limit leaves the customer of `resource`, by the host's number and in the resource's
     /// base unit: its capacity without what other customers' VMs shall have. `None`: as much as he likes.
     pub fn rooms(&self, resource: Resource) -> Vec<Option<u64>> {
-        let left = |(host, others): &(&Host, Resources)| {
-            host.capacity.get(resource).map(|capacity| capacity.saturating_sub(others.get(resource).unwrap_or(0)))
-        };
-        self.hosts.iter().map(left).collect()
+        self.hosts.iter().map(|host| self.left(host, resource)).collect()
+    }
+
+    fn left(&self, (host, others): &(&Host, Resources), resource: Resource) -> Option<u64> {
+        host.capacity.get(resource).map(|capacity| capacity.saturating_sub(others.get(resource).unwrap_or(0)))
+    }
+
+    /// What one host leaves the customer of `resource`, as [`rooms`](Self::rooms) tells of all. `None`: as much as he
+    /// likes, or the host is not known.
+    pub fn room(&self, host: &HostId, resource: Resource) -> Option<u64> {
+        let number = self.numbers.get(&address(&self.snapshot.host(host)?.id))?;
+        self.left(&self.hosts[*number], resource)
     }
 
     /// How much of `resource` the customer bought, in its base unit; `None` if he did not buy it.
@@ -158,6 +166,8 @@ mod tests {
         assert_eq!(view.vms().map(|vm| view.host_of(vm)).collect::<Vec<_>>(), [None, Some(0)]);
         assert_eq!(view.rooms(Resource::Bandwidth), [Some(55)]);
         assert_eq!(view.rooms(Resource::Memory), [None]);
+        let room = |host| view.room(&id(host), Resource::Bandwidth);
+        assert_eq!([room("h0"), room("h1"), room("h2")], [None, Some(55), None]);
         assert_eq!((view.bound(Resource::Bandwidth), view.bound(Resource::Memory)), (Some(100), None));
     }
 }
