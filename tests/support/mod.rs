@@ -10,6 +10,7 @@ mod http;
 mod origin;
 mod process;
 mod secure;
+mod witness;
 
 pub(crate) use cluster::*;
 pub(crate) use dispatcher::*;
@@ -17,6 +18,7 @@ pub(crate) use http::*;
 pub(crate) use origin::*;
 pub(crate) use process::*;
 pub(crate) use secure::*;
+pub(crate) use witness::*;
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},

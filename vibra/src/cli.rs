@@ -3,6 +3,7 @@
 use crate::config::{self, LogFormat};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf};
+use vibra_model::CustomerId;
 
 /// An HTTP load balancer and cluster resource agent that work as one.
 ///
@@ -39,8 +40,17 @@ pub(crate) enum Command {
     Agent(Agent),
     /// Check a configuration and say what it means.
     Check(WithConfig),
-    /// Say which server gets a URL, which others could, and why.
+    /// Say which server gets a URL, which others could, and why; or why an allocator decided as it did.
     Explain(Explain),
+    /// Decide again what stands in an allocator's decision log, with other policies, and list the differences.
+    ///
+    /// Each decision is made from what was recorded, which followed from what the real policies decided before: this
+    /// tells what the others would have done at each moment, not where they would have led.
+    #[command(after_help = "Examples:\n  \
+        vibra replay-decisions --log decisions.jsonl                       the same policies: no differences\n  \
+        vibra replay-decisions --log decisions.jsonl --policy static\n  \
+        vibra replay-decisions -c vibra.toml --policy 'bandwidth = { policy = \"proportional\", alpha = 0.5 }'")]
+    ReplayDecisions(ReplayDecisions),
     /// Show the state of a running dispatcher and directory.
     Status(Status),
     /// Replay a trace against a URL and measure response times.
@@ -141,11 +151,46 @@ pub(crate) struct Explain {
     #[arg(short, long, default_value = "vibra.toml")]
     pub(crate) config: PathBuf,
     /// The URL, or its path.
-    pub(crate) url: String,
+    #[arg(required_unless_present = "decision")]
+    pub(crate) url: Option<String>,
     /// Servers to regard as failed; may be given more than once.
     #[arg(long, value_name = "NAME")]
     pub(crate) down: Vec<String>,
+    /// Explain this decision of the allocator: inputs, plan, reasons, refusals, outcome, and what the other policies
+    /// would have done.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["url", "down"])]
+    pub(crate) decision: Option<u64>,
+    /// The decision log. Default: the configuration's.
+    #[arg(long, value_name = "FILE", requires = "decision")]
+    pub(crate) log: Option<PathBuf>,
+    /// Whose decision, where the configuration has several customers.
+    #[arg(long, value_name = "NAME", requires = "decision")]
+    pub(crate) customer: Option<CustomerId>,
     /// Write JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `replay-decisions`.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayDecisions {
+    /// The configuration that names the decision log.
+    #[arg(short, long, default_value = "vibra.toml")]
+    pub(crate) config: PathBuf,
+    /// The decision log. Default: the configuration's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+    /// Whose decisions, where the configuration has several customers.
+    #[arg(long, value_name = "NAME", conflicts_with = "log")]
+    pub(crate) customer: Option<CustomerId>,
+    /// A policy to decide with instead of the recorded one: NAME, RESOURCE=NAME, or as in a configuration. May be given
+    /// once for each resource. Default: those that are recorded.
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) policy: Vec<String>,
+    /// Show so many differences.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) most: usize,
+    /// Write JSON, with all differences.
     #[arg(long)]
     pub(crate) json: bool,
 }

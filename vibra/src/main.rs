@@ -40,6 +40,7 @@ fn run(command: Command) -> Outcome {
     match command {
         Command::Check(args) => commands::check::run(&args.config),
         Command::Explain(args) => commands::explain::run(&args),
+        Command::ReplayDecisions(args) => commands::replay_decisions::run(&args),
         Command::Replay(args) => commands::replay::run(&args),
         Command::Trace(command) => commands::trace::run(command),
         Command::Bench(cli::Bench::Proxy(args)) => bench::proxy::run(&args),

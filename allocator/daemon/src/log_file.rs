@@ -211,7 +211,7 @@ fn id_of(beginning: &[u8]) -> Option<u64> {
 ///
 /// # Errors
 /// If a file cannot be read; none is there at all.
-pub fn read_log(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Line>>> {
+pub fn read_log(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Line>> + use<>> {
     let ages = (0..=OLDER).rev().map(|age| aged(path, age)).filter(|file| file.exists());
     let files = ages.map(File::open).collect::<Result<Vec<_>, _>>()?;
     if files.is_empty() {
@@ -249,7 +249,7 @@ mod tests {
 
     async fn write(log: &mut LogFile, id: u64) {
         let (snapshot, usage) = (directory().now(), usage(id, &[("hot", 5)]));
-        let state = log.wants_state().then(|| Value::Null);
+        let state = log.wants_state().then_some(Value::Null);
         let made = Made { snapshot: &snapshot, usage: &usage, from: Timestamp(id - 1), state };
         log.write(&entry(id), Some(made)).await.unwrap();
     }

@@ -5,6 +5,7 @@ use crate::{
     exit::{Failure, Outcome},
 };
 use std::path::Path;
+use vibra_daemon::{Mode, Named};
 use vibra_proxy::{Authorities, ClientAuth};
 
 /// Prints what the configuration means, defaults included; fails with the place of the first fault.
@@ -42,8 +43,14 @@ pub(crate) fn run(path: &Path) -> Outcome {
     }
     if let Some(a) = &config.allocator {
         println!("allocator   every {:?}", a.interval);
-        for (resource, policy, parameters) in &a.policies {
-            println!("            {resource}: {policy} {parameters}");
+        if a.mode == Mode::DryRun {
+            println!("            dry run: decides, logs, and changes nothing");
+        }
+        for (resource, Named { policy, parameters }) in &a.recipe.0 {
+            println!("            {resource}: {policy} {}", serde_json::json!(parameters));
+        }
+        for shadow in &a.shadows {
+            println!("            in the shadow: {}", shadow.names());
         }
     }
     for customer in &config.customers {

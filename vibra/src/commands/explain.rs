@@ -1,5 +1,6 @@
-//! `vibra explain`: which server gets a URL, which others could, and why.
+//! `vibra explain`: which server gets a URL, which others could, and why; or why an allocator decided as it did.
 
+use super::explain_decision;
 use crate::{
     cli,
     config::{Config, Source},
@@ -9,15 +10,24 @@ use anyhow::{anyhow, bail};
 use vibra_model::{Revision, Timestamp, VmId, VmState};
 use vibra_routing::{Cluster, Idle, Server, Table, object_name};
 
-/// Builds the table that the configuration means, with every server idle and up but those named down, and explains.
+/// Explains a URL or a decision.
 pub(crate) fn run(args: &cli::Explain) -> Outcome {
+    match (&args.url, args.decision) {
+        (_, Some(id)) => explain_decision::run(args, id),
+        (Some(url), None) => explain_url(args, url),
+        (None, None) => Err(Failure::Usage(anyhow!("say what to explain: a URL, or --decision ID"))),
+    }
+}
+
+/// Builds the table that the configuration means, with every server idle and up but those named down, and explains.
+fn explain_url(args: &cli::Explain, url: &str) -> Outcome {
     let config = Config::load(&args.config).map_err(Failure::Usage)?;
     let dispatcher = config.dispatcher.as_ref();
     let dispatcher =
         dispatcher.ok_or_else(|| Failure::Usage(anyhow!("{} has no [dispatcher]", args.config.display())))?;
     let cluster = cluster(&config, &dispatcher.source, &args.down).map_err(Failure::Usage)?;
     let table = Table::build(&cluster, &dispatcher.settings).map_err(Failure::usage)?;
-    let explanation = table.explain(&Default::default(), object_name(&args.url), &Idle, Timestamp::ZERO);
+    let explanation = table.explain(&Default::default(), object_name(url), &Idle, Timestamp::ZERO);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&explanation)?);
     } else {

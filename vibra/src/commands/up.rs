@@ -98,11 +98,8 @@ pub(crate) fn allocator(path: &Path) -> Outcome {
         let (told, stopped) = watch::channel(false);
         let mut running = start_allocators(&config, &directory, &stopped)?;
         if let (true, Some(allocator)) = (running.is_empty(), &config.allocator) {
-            for customer in directory.snapshot().await?.customers() {
-                let started =
-                    parts::allocator::start(allocator, directory.clone(), customer.id.clone(), stopped.clone());
-                running.push(started?);
-            }
+            let known: Vec<_> = directory.snapshot().await?.customers().map(|customer| customer.id.clone()).collect();
+            running = parts::allocator::start(allocator, &directory, &known, &stopped)?;
         }
         if running.is_empty() {
             return Err(anyhow!("neither the configuration nor the directory knows a customer").into());
@@ -155,8 +152,8 @@ fn start_allocators(
     stopped: &watch::Receiver<bool>,
 ) -> anyhow::Result<Vec<Running>> {
     let Some(allocator) = &config.allocator else { return Ok(Vec::new()) };
-    let start = |id: &CustomerId| parts::allocator::start(allocator, directory.clone(), id.clone(), stopped.clone());
-    config.customers.iter().map(|customer| start(&customer.id)).collect()
+    let customers: Vec<CustomerId> = config.customers.iter().map(|customer| customer.id.clone()).collect();
+    parts::allocator::start(allocator, directory, &customers, stopped)
 }
 
 /// Runs `work` to its end on a runtime for everything but the dispatcher, which has threads of its own.

@@ -17,7 +17,8 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use vibra_model::{Customer, CustomerId, HostSpec, Resource, Role, VmId, VmSpec};
+use vibra_daemon::{Mode, Recipe};
+use vibra_model::{Customer, CustomerId, HostSpec, Role, VmId, VmSpec};
 use vibra_proxy::{AccessLog, BackTls, FrontTls, Limits, Manner, Peers, Timeouts, Tracing, log};
 use vibra_routing::Settings;
 
@@ -105,9 +106,32 @@ pub(crate) struct Directory {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Allocator {
     pub(crate) interval: Duration,
-    /// A policy a resource: name and parameters.
-    pub(crate) policies: Vec<(Resource, String, serde_json::Value)>,
+    /// The policies that decide.
+    pub(crate) recipe: Recipe,
+    /// Those that decide beside them and change nothing.
+    pub(crate) shadows: Vec<Recipe>,
+    /// How long a policy may take.
+    pub(crate) time_limit: Duration,
+    pub(crate) mode: Mode,
+    /// The decision log, of which each customer has one of his own.
     pub(crate) log: Option<PathBuf>,
+    /// How large it grows, in bytes.
+    pub(crate) log_size: u64,
+    /// The policies' state, likewise.
+    pub(crate) state: Option<PathBuf>,
+}
+
+impl Allocator {
+    /// The file of `customer`, one of so many, that `path` stands for: a single customer has that itself, others have
+    /// their name before the ending.
+    pub(crate) fn file_of(path: &Path, customer: &CustomerId, customers: usize) -> PathBuf {
+        if customers <= 1 {
+            return path.to_owned();
+        }
+        let ending = path.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        path.with_file_name(format!("{name}.{customer}{ending}"))
+    }
 }
 
 /// A VM that an agent of this configuration runs.

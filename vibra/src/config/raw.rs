@@ -203,7 +203,25 @@ pub(super) struct Allocator {
     pub(super) bandwidth: Option<Spanned<Table>>,
     pub(super) memory: Option<Spanned<Table>>,
     pub(super) cpu: Option<Spanned<Table>>,
+    #[serde(default, deserialize_with = "some_duration")]
+    pub(super) time_limit: Option<Duration>,
+    #[serde(default)]
+    pub(super) dry_run: bool,
+    #[serde(default)]
+    pub(super) shadow: Vec<Spanned<Shadow>>,
     pub(super) log: Option<PathBuf>,
+    #[serde(default, deserialize_with = "some_quantity")]
+    pub(super) log_size: Option<Bytes>,
+    pub(super) state: Option<PathBuf>,
+}
+
+/// Policies in the shadow.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Shadow {
+    pub(super) bandwidth: Option<Spanned<Table>>,
+    pub(super) memory: Option<Spanned<Table>>,
+    pub(super) cpu: Option<Spanned<Table>>,
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize)]

@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 use toml::Spanned;
+use vibra_daemon::{LOG_SIZE, Mode, Named, Program, Recipe, TIME_LIMIT};
 use vibra_model::{
     Command, Customer, CustomerId, HostSpec, Rejection, Resource, Resources, Role, Snapshot, Violation, VmSpec,
 };
-use vibra_policy::Policies;
 use vibra_proxy::{FrontTls, Manner, Network, Peers, Pseudonym, StartError, Tracing, Trust};
 use vibra_routing::Settings;
 use vibra_trace::generate::NAMES;
@@ -353,31 +353,55 @@ fn allocator(source: &Source<'_>, spanned: &Spanned<raw::Allocator>, file: &raw:
     if raw.interval == Some(Duration::ZERO) {
         return Err(source.fault(spanned.span(), "an interval of 0", Some("write interval = \"3s\"".into())));
     }
-    let tables = [(Resource::Bandwidth, &raw.bandwidth), (Resource::Memory, &raw.memory), (Resource::Cpu, &raw.cpu)];
-    let named = tables.into_iter().filter_map(|(resource, table)| Some((resource, table.as_ref()?)));
-    let policies = named.map(|(resource, table)| policy(source, resource, table)).collect::<Fault<_>>()?;
+    if raw.time_limit == Some(Duration::ZERO) {
+        return Err(source.fault(spanned.span(), "a time limit of 0", Some("write time_limit = \"2s\"".into())));
+    }
+    let shadow = |shadow: &Spanned<raw::Shadow>| {
+        let raw = shadow.get_ref();
+        let recipe = recipe(source, [&raw.bandwidth, &raw.memory, &raw.cpu])?;
+        if recipe.0.is_empty() {
+            let hint = "write shadow = [{ bandwidth = { policy = \"proportional\" } }]".to_owned();
+            return Err(source.fault(shadow.span(), "a shadow without a policy", Some(hint)));
+        }
+        Ok(recipe)
+    };
     Ok(Allocator {
         interval: raw.interval.unwrap_or(DEFAULT_INTERVAL),
-        policies,
+        recipe: recipe(source, [&raw.bandwidth, &raw.memory, &raw.cpu])?,
+        shadows: raw.shadow.iter().map(shadow).collect::<Fault<_>>()?,
+        time_limit: raw.time_limit.unwrap_or(TIME_LIMIT),
+        mode: if raw.dry_run { Mode::DryRun } else { Mode::Real },
         log: raw.log.as_ref().map(|p| beside(source, p)),
+        log_size: raw.log_size.map_or(LOG_SIZE, |size| size.0),
+        state: raw.state.as_ref().map(|p| beside(source, p)),
     })
 }
 
-fn policy(
-    source: &Source<'_>,
-    resource: Resource,
-    table: &Spanned<toml::Table>,
-) -> Fault<(Resource, String, serde_json::Value)> {
-    let mut parameters = table.get_ref().clone();
-    let fault = |message: String, hint: &str| source.fault(table.span(), message, Some(hint.to_owned()));
-    let Some(toml::Value::String(name)) = parameters.remove("policy") else {
+/// The policies for bandwidth, memory and CPU.
+fn recipe(source: &Source<'_>, tables: [&Option<Spanned<toml::Table>>; 3]) -> Fault<Recipe> {
+    let named = Resource::ALL.into_iter().zip(tables).filter_map(|(resource, table)| Some((resource, table.as_ref()?)));
+    let policies = named.map(|(resource, table)| Ok((resource, policy(source, resource, table)?)));
+    policies.collect::<Fault<_>>().map(Recipe)
+}
+
+fn policy(source: &Source<'_>, resource: Resource, spanned: &Spanned<toml::Table>) -> Fault<Named> {
+    let fault = |message: String, hint: &str| source.fault(spanned.span(), message, Some(hint.to_owned()));
+    let mut table = spanned.get_ref().clone();
+    if !matches!(table.get("policy"), Some(toml::Value::String(_))) {
         return Err(fault(format!("{resource} names no policy"), "write { policy = \"proportional\" }"));
-    };
-    let parameters = serde_json::to_value(&parameters)
+    }
+    // A program is found, and finds its files, where the configuration is.
+    if table.get("policy").and_then(toml::Value::as_str) == Some(Program::NAME) {
+        let folder = table.get("folder").and_then(toml::Value::as_str).unwrap_or(".");
+        let folder = beside(source, Path::new(folder));
+        table.insert("folder".to_owned(), folder.to_string_lossy().into_owned().into());
+    }
+    let named: Named = serde_json::to_value(&table)
+        .and_then(serde_json::from_value)
         .map_err(|e| fault(format!("the parameters of {resource}: {e}"), "use numbers and text"))?;
-    let built = Policies::shipped().build(&name, resource, parameters.clone());
-    built.map_err(|e| fault(e.to_string(), "docs/configuration.md lists the policies and their parameters"))?;
-    Ok((resource, name, parameters))
+    let built = vibra_daemon::policies().build(&named.policy, resource, named.parameters.clone().into());
+    built.map_err(|e| fault(e.to_string(), "docs/policies.md lists the policies and their parameters"))?;
+    Ok(named)
 }
 
 /// Customers, hosts and VMs that the directory's own rules accept.
