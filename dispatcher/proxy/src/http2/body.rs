@@ -1,13 +1,44 @@
 //! Bodies of a stream, in either role.
 
 use super::head;
+use crate::admission::memory::{Held, Purse};
 use crate::body::{BodyError, Piece};
 use crate::http1::head::{Fields, Rules};
 use crate::http1::{Length, rewrite};
 use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream};
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+
+/// A part of a body that h2 has to send, counted as memory until it is sent.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    bytes: Bytes,
+    _memory: Held,
+}
+
+impl Parcel {
+    fn new(bytes: Bytes, purse: &Rc<Purse>) -> Self {
+        let mut memory = purse.hold();
+        memory.resize(bytes.len());
+        Parcel { bytes, _memory: memory }
+    }
+}
+
+impl Buf for Parcel {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, n: usize) {
+        self.bytes.advance(n);
+    }
+}
 
 /// A body that comes. Windows open again as it is taken.
 #[derive(Debug)]
@@ -18,11 +49,21 @@ pub(super) struct Incoming {
     /// Whether it has come to its end.
     read: bool,
     trailers: Option<Fields>,
+    /// What h2 may come to hold of it while nobody takes it, which h2 does not tell.
+    memory: Held,
 }
 
 impl Incoming {
-    pub(super) fn new(stream: RecvStream) -> Self {
-        Incoming { stream, data: Bytes::new(), read: false, trailers: None }
+    /// A body of that length, of which `window` bytes come before any are taken.
+    pub(super) fn new(stream: RecvStream, length: Length, window: usize, purse: &Rc<Purse>) -> Self {
+        let mut memory = purse.hold();
+        memory.resize(match length {
+            _ if stream.is_end_stream() => 0,
+            Length::None => 0,
+            Length::Exact(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX).min(window),
+            Length::Chunked | Length::UntilClose => window,
+        });
+        Incoming { stream, data: Bytes::new(), read: false, trailers: None, memory }
     }
 
     /// As [`Source::poll_piece`](crate::body::Source::poll_piece).
@@ -41,6 +82,7 @@ impl Incoming {
                     let read = |fields| head::trailers(&fields, rules);
                     self.trailers = trailers.map(read).transpose().map_err(|_| BodyError::Malformed)?;
                     self.read = true;
+                    self.memory.resize(0);
                 }
             }
         }
@@ -69,7 +111,8 @@ impl Incoming {
 /// A body that goes.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    stream: SendStream<Bytes>,
+    stream: SendStream<Parcel>,
+    purse: Rc<Purse>,
     /// How much of one of known length is left to be sent.
     left: Option<u64>,
     /// Whether all of it has been handed over to be sent.
@@ -78,12 +121,12 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// A body of that length, after its head was sent.
-    pub(super) fn new(stream: SendStream<Bytes>, length: Length) -> Self {
+    pub(super) fn new(stream: SendStream<Parcel>, length: Length, purse: &Rc<Purse>) -> Self {
         let left = match length {
             Length::Exact(bytes) => Some(bytes),
             _ => None,
         };
-        Outgoing { stream, left, ended: length == Length::None }
+        Outgoing { stream, purse: purse.clone(), left, ended: length == Length::None }
     }
 
     /// As [`Sink::poll_send`](crate::body::Sink::poll_send).
@@ -101,7 +144,8 @@ impl Outgoing {
             *left = left.saturating_sub(n as u64);
             self.ended = *left == 0;
         }
-        self.stream.send_data(Bytes::copy_from_slice(&data[..n]), self.ended).map_err(|_| gone())?;
+        let parcel = Parcel::new(Bytes::copy_from_slice(&data[..n]), &self.purse);
+        self.stream.send_data(parcel, self.ended).map_err(|_| gone())?;
         Poll::Ready(Ok(n))
     }
 
@@ -109,7 +153,7 @@ impl Outgoing {
     pub(super) fn end_with(&mut self, bytes: Bytes) {
         self.ended = true;
         // Fails where the other side has gone.
-        let _ = self.stream.send_data(bytes, true);
+        let _ = self.stream.send_data(Parcel::new(bytes, &self.purse), true);
     }
 
     /// As [`Sink::finish`](crate::body::Sink::finish).

@@ -17,7 +17,7 @@ use crate::client::Client;
 use crate::conn::Conn;
 use crate::front;
 use balance::Balance;
-use bytes::Bytes;
+use body::Parcel;
 use h2::Reason;
 use h2::server::{Builder, SendResponse};
 use line::Line;
@@ -76,7 +76,7 @@ async fn talk(client: &Rc<Client>, conn: &mut Conn, begun: &'static [u8]) -> End
 
 /// A connection whose streams are served.
 struct Connection<'a> {
-    h2: h2::server::Connection<Line<'a>, Bytes>,
+    h2: h2::server::Connection<Line<'a>, Parcel>,
     client: &'a Rc<Client>,
     line: Line<'a>,
     balance: Rc<Balance>,
@@ -148,7 +148,7 @@ impl Connection<'_> {
     }
 
     /// Serves a stream in a task of its own.
-    fn accept(&self, request: http::Request<h2::RecvStream>, respond: SendResponse<Bytes>) {
+    fn accept(&self, request: http::Request<h2::RecvStream>, respond: SendResponse<Parcel>) {
         let (open, balance, scheme) = (self.client.open_stream(), self.balance.clone(), self.line.scheme());
         self.client.worker().stream_tasks().serve(Accepted { request, respond, open, balance, scheme });
     }

@@ -1,7 +1,7 @@
 //! One stream: a request and its response.
 
 use super::balance::Balance;
-use super::body::{Incoming, Outgoing, gone};
+use super::body::{Incoming, Outgoing, Parcel, gone};
 use super::head;
 use crate::body::{BodyError, Piece, Sink, Source};
 use crate::client::{Client, OpenStream};
@@ -23,7 +23,7 @@ use std::time::Instant;
 /// A stream that a client has opened.
 pub(super) struct Accepted {
     pub(super) request: Request<RecvStream>,
-    pub(super) respond: SendResponse<Bytes>,
+    pub(super) respond: SendResponse<Parcel>,
     pub(super) open: OpenStream,
     pub(super) balance: Rc<Balance>,
     pub(super) scheme: &'static str,
@@ -34,14 +34,16 @@ pub(super) async fn serve(accepted: Accepted, space: &mut Vec<u8>) {
     let Accepted { request, respond, open, balance, scheme } = accepted;
     let client = &open.client;
     let (parts, body) = request.into_parts();
-    let head = head::request(&parts, !body.is_end_stream(), &client.worker().wire().rules);
+    let (wire, limits) = (client.worker().wire(), client.worker().limits());
+    let head = head::request(&parts, !body.is_end_stream(), &wire.rules);
+    let length = head.as_ref().map_or(Length::None, |head| head.length);
     let mut stream = Stream {
         to_head: parts.method == Method::HEAD,
         client: client.clone(),
         balance,
         scheme,
         began: Instant::now(),
-        request: Incoming::new(body),
+        request: Incoming::new(body, length, limits.buffer, &wire.memory),
         respond,
         response: None,
         space,
@@ -71,7 +73,7 @@ pub(super) struct Stream<'a> {
     began: Instant,
     request: Incoming,
     to_head: bool,
-    respond: SendResponse<Bytes>,
+    respond: SendResponse<Parcel>,
     /// The response's body, once the response has begun.
     response: Option<Outgoing>,
     /// Space for heads.
@@ -94,7 +96,8 @@ impl Stream<'_> {
     fn begin(&mut self, status: http::StatusCode, length: Length) {
         let response = self.staged(status);
         let sent = self.respond.send_response(response, length == Length::None);
-        self.response = sent.ok().map(|body| Outgoing::new(body, length));
+        let wire = self.client.worker().wire();
+        self.response = sent.ok().map(|body| Outgoing::new(body, length, &wire.memory));
     }
 }
 

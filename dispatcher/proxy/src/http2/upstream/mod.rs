@@ -10,11 +10,11 @@ mod stream;
 pub(crate) use stream::Stream;
 
 use super::MOST_WINDOW;
+use super::body::Parcel;
 use crate::clock::Tick;
 use crate::conn::Wire;
 use crate::io::Io;
 use crate::link::ConnectError;
-use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use http::uri::Scheme;
 use std::cell::Cell;
@@ -37,7 +37,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// One connection to a server. Each of its streams has a share in it, and the pool has another.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    sender: SendRequest<Bytes>,
+    sender: SendRequest<Parcel>,
     /// That of URLs that are asked for here. What the client's is, `X-Forwarded-Proto` or `Forwarded` tell.
     scheme: Scheme,
     wire: Rc<Wire>,
@@ -113,7 +113,7 @@ impl Connection {
 }
 
 /// Moves a connection on until it ends: by itself, or once it is `unused`.
-async fn drive(mut connection: Pin<Box<h2::client::Connection<Io, Bytes>>>, unused: oneshot::Receiver<Infallible>) {
+async fn drive(mut connection: Pin<Box<h2::client::Connection<Io, Parcel>>>, unused: oneshot::Receiver<Infallible>) {
     let ended = tokio::select! {
         ended = &mut connection => ended,
         // It now ends by itself, unless the server takes nothing any more.

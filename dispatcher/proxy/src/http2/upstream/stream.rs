@@ -2,7 +2,6 @@
 
 use super::super::body::{Incoming, Outgoing, gone};
 use super::{Connection, head};
-use crate::admission::memory::Held;
 use crate::body::{BodyError, Piece, Sink, Source};
 use crate::clock::Tick;
 use crate::http1::head::Fields;
@@ -32,15 +31,12 @@ pub(crate) struct Stream {
     response_body: Option<Incoming>,
     /// Whether the response has no body, whatever comes.
     bodiless: bool,
-    /// What may wait of the response's body.
-    memory: Held,
 }
 
 impl Stream {
     pub(crate) fn of(connection: Rc<Connection>, reused: bool) -> Self {
         connection.used.set(true);
         Stream {
-            memory: connection.wire.memory.hold(),
             connection,
             reused,
             unused_since: None,
@@ -77,7 +73,7 @@ impl Stream {
         // Where the connection has just ended, that shows when the response is asked for.
         if let Ok((response, body)) = sender.send_request(request, head.length == Length::None) {
             self.response = Some(response);
-            self.request_body = Some(Outgoing::new(body, head.length));
+            self.request_body = Some(Outgoing::new(body, head.length, &self.connection.wire.memory));
         }
         Ok(())
     }
@@ -114,10 +110,8 @@ impl Stream {
         let head = head::response(&parts, is_empty, to_head, &self.connection.wire.rules).ok()?;
         if let Some(body) = body {
             self.bodiless = head.length == Length::None;
-            if !is_empty {
-                self.memory.resize(self.connection.window as usize);
-            }
-            self.response_body = Some(Incoming::new(body));
+            let (window, purse) = (self.connection.window as usize, &self.connection.wire.memory);
+            self.response_body = Some(Incoming::new(body, head.length, window, purse));
         }
         Some(head)
     }
@@ -139,11 +133,9 @@ impl Source for Stream {
         let Some(body) = &mut self.response_body else { return Poll::Ready(Err(BodyError::Ended)) };
         let piece = ready!(body.poll_piece(cx, &self.connection.wire.rules))?;
         match piece {
-            Piece::Data(_) if self.bodiless => return Poll::Ready(Err(BodyError::Malformed)),
-            Piece::Data(_) => {}
-            Piece::End => self.memory.resize(0),
+            Piece::Data(_) if self.bodiless => Poll::Ready(Err(BodyError::Malformed)),
+            piece => Poll::Ready(Ok(piece)),
         }
-        Poll::Ready(Ok(piece))
     }
 
     fn data(&self) -> &[u8] {
