@@ -47,10 +47,15 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new() -> Cluster {
+        Cluster::with(|configuration| configuration)
+    }
+
+    /// One whose configuration is changed.
+    pub(crate) fn with(change: impl FnOnce(String) -> String) -> Cluster {
         let folder = Folder::new();
         let directory = fixed_address();
         folder.write("trace.csv", trace(30));
-        folder.write("vibra.toml", configuration(directory, fixed_address()));
+        folder.write("vibra.toml", change(configuration(directory, fixed_address())));
         let token = folder.file("directory.redb.token");
         Cluster { folder, directory, token }
     }

@@ -6,6 +6,7 @@
 //! Neither waits for the other, so that a stuck actuator does not silence the host.
 
 mod apply;
+mod level;
 mod report;
 mod standing;
 
@@ -22,6 +23,7 @@ use tokio::{
 };
 use vibra_client::{ClientError, Directory, follow};
 use vibra_model::{Amount, Applied, Command, HostId, HostSpec, Timestamp, VmId, VmSpec};
+use vibra_policy::fvm::Fvm;
 
 /// The agent's times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +93,8 @@ pub struct Agent {
     machines: Vec<Arc<dyn Machine>>,
     directory: Arc<dyn Directory>,
     settings: AgentSettings,
+    /// How VMs adapt how many requests they take at once; `None`: they do not.
+    level: Option<Fvm>,
     clock: MonotonicClock,
     /// What is in force, as last read back: written by the applying loop, told by the reporting one.
     applied: Mutex<BTreeMap<VmId, Applied>>,
@@ -106,6 +110,7 @@ impl Agent {
             machines,
             directory,
             settings: AgentSettings::default(),
+            level: None,
             clock: MonotonicClock::new(),
             applied: Mutex::default(),
             changed: Notify::new(),
@@ -116,6 +121,14 @@ impl Agent {
     #[must_use]
     pub fn with_settings(mut self, settings: AgentSettings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// The same agent, whose VMs are friendly: each finds out for itself how many requests it takes at once, and begins
+    /// as `fresh`.
+    #[must_use]
+    pub fn with_level(mut self, fresh: Fvm) -> Self {
+        self.level = Some(fresh);
         self
     }
 

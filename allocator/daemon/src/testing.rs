@@ -41,6 +41,7 @@ pub(crate) fn report(at: Timestamp, rates: &[(&str, u64)]) -> UsageReport {
         usage: Some(UsageSample { at, egress: Some(BytesPerSec(rate)), ..UsageSample::default() }),
         applied: None,
         state: Some(VmState::Up),
+        level: None,
     };
     UsageReport { host: id("h"), vms: rates.iter().map(told).collect() }
 }

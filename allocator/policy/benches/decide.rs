@@ -45,6 +45,7 @@ fn vm(number: u64) -> Change {
         desired: allocation,
         applied: None,
         held: allocation.resources,
+        level: None,
     })
 }
 

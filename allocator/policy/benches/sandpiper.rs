@@ -52,6 +52,7 @@ fn directory() -> Snapshot {
             desired: allocation,
             applied: None,
             held: allocation.resources,
+            level: None,
         })
     };
     let shop = Change::Customer(Customer { id: id("shop".into()), bounds: memory(1 << 24) });

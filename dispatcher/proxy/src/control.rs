@@ -21,7 +21,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::sleep_until;
-use vibra_model::{Revision, VmId, VmState};
+use vibra_model::{Revision, Snapshot, VmId, VmState};
 use vibra_routing::{Cluster, Warmth};
 
 /// News of servers that wait to be taken note of; who has more waits.
@@ -115,6 +115,13 @@ impl Control {
             }
         };
         self.members = specs.into_iter().map(&mut member).collect();
+    }
+
+    /// Holds the servers to the levels that their hosts ask for.
+    fn limit(&mut self, snapshot: &Snapshot) {
+        for member in &mut self.members {
+            member.limit(snapshot.vm(&member.spec.name).and_then(|vm| vm.level));
+        }
     }
 
     /// Whether `specs` are the servers that are known already.
@@ -332,6 +339,7 @@ pub(crate) async fn run(
                     control.adopt(specs);
                     control.publish(&shared);
                 }
+                control.limit(&snapshot);
                 // Not before: who reads this revision finds routes that are no older.
                 shared.revision.store(snapshot.revision().0, Release);
                 false

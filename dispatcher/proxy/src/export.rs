@@ -31,6 +31,7 @@ pub(crate) fn render(shared: Arc<Shared>) -> Result<String, fmt::Error> {
 struct Series {
     labels: [(&'static str, String); 2],
     active: u32,
+    limit: u32,
     waiting: u64,
     used: bool,
     warmth: Warmth,
@@ -46,6 +47,7 @@ impl Series {
             .map(|(server, routed)| Series {
                 labels: [("server", server.name.to_string()), ("algorithm", algorithm.clone())],
                 active: server.active(),
+                limit: server.gate.most(),
                 waiting: server.gate.waiting() as u64,
                 used: routed.state.serves(),
                 warmth: routed.warmth,
@@ -84,6 +86,11 @@ fn encode_servers(encoder: &mut DescriptorEncoder<'_>, series: &[Series]) -> fmt
     let mut active = encoder.encode_descriptor("active", "Requests that are not complete", None, MetricType::Gauge)?;
     for server in series {
         active.encode_family(&server.labels)?.encode_gauge(&server.active)?;
+    }
+    let help = "The most requests that it may have at once";
+    let mut limit = encoder.encode_descriptor("limit", help, None, MetricType::Gauge)?;
+    for server in series {
+        limit.encode_family(&server.labels)?.encode_gauge(&server.limit)?;
     }
     let help = "Requests that wait for a place there";
     let mut waiting = encoder.encode_descriptor("waiting", help, None, MetricType::Gauge)?;

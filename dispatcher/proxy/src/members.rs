@@ -11,6 +11,7 @@ use crate::warmup::{Others, Warmup};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -57,6 +58,8 @@ pub(crate) struct Member {
     pub(crate) server: Arc<Server>,
     pub(crate) monitor: Monitor,
     pub(crate) order: Option<Order>,
+    /// The most requests that its source wants it to have at once.
+    level: Option<NonZeroU32>,
     warmup: Warmup,
     /// Resolves its name, then checks it.
     pub(crate) attendant: Option<Attendant>,
@@ -75,14 +78,28 @@ impl Member {
     pub(crate) fn new(spec: Spec, order: Option<Order>, size: gate::Size) -> Self {
         let address = spec.endpoint.address();
         let server = spec.server(address, size);
-        Member { spec, server, monitor: Monitor::default(), order, warmup: Warmup::default(), attendant: None }
+        let (monitor, warmup) = (Monitor::default(), Warmup::default());
+        Member { spec, server, monitor, order, level: None, warmup, attendant: None }
+    }
+
+    /// Its source wants it to have at most so many requests at once. That is no reason to route anything otherwise.
+    pub(crate) fn limit(&mut self, level: Option<NonZeroU32>) {
+        if self.level != level {
+            self.level = level;
+            self.server.gate.limit(level);
+        }
     }
 
     /// The same server as its source now describes it, with its counts and connections; a new one where it has moved, or
     /// is spoken to otherwise.
     pub(crate) fn becomes(self, spec: Spec, size: gate::Size) -> Self {
         let same = self.spec.endpoint == spec.endpoint && self.spec.manner == spec.manner;
-        if same { Member { spec, ..self } } else { Member::new(spec, self.order, size) }
+        if same {
+            return Member { spec, ..self };
+        }
+        let mut moved = Member::new(spec, self.order, size);
+        moved.limit(self.level);
+        moved
     }
 
     /// Its state as its source and the operator have it.
@@ -107,6 +124,7 @@ impl Member {
     /// Its name was looked up.
     pub(crate) fn found_at(&mut self, address: SocketAddr, size: gate::Size) {
         self.server = self.spec.server(Some(address), size);
+        self.server.gate.limit(self.level);
         self.attendant = None;
     }
 

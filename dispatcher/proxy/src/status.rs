@@ -76,6 +76,8 @@ pub struct ServerStatus {
     pub warmth: f64,
     /// Requests that are not complete.
     pub active: u32,
+    /// The most requests that it may have at once: the dispatcher's own limit, or what its host asks for if that is less.
+    pub limit: u32,
     /// Requests that wait for a place there.
     pub waiting: usize,
     /// Requests that were sent there, or tried to.
@@ -135,6 +137,7 @@ impl ServerStatus {
             used: routed.state.serves(),
             warmth: f64::from(routed.warmth.get()) / f64::from(Warmth::FULL.get()),
             active: server.active(),
+            limit: server.gate.most(),
             waiting: server.gate.waiting(),
             picks: sum(&|tally| &tally.picks),
             connects: sum(&|tally| &tally.connects),

@@ -5,12 +5,15 @@ mod kit;
 
 use kit::http2_server::Http2Server;
 use kit::{Client, Server, block_on, config, get, wait_for};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 use vibra_client::{ClientError, FakeDirectory, Operation};
-use vibra_model::{BytesPerSec, Command, Customer, CustomerId, HostSpec, Resources, VmId, VmSpec, VmState};
+use vibra_model::{
+    BytesPerSec, Command, Customer, CustomerId, HostSpec, Resources, UsageReport, VmId, VmReport, VmSpec, VmState,
+};
 use vibra_proxy::{DirectoryStatus, Dispatcher, Given, Handle, Loader, Protocol, Source};
 use vibra_routing::Algorithm;
 
@@ -79,6 +82,54 @@ fn requests_go_where_the_directory_says() {
     settle(&dispatcher, &directory);
     wait_for("the second server is used", || get(&dispatcher, "/").text() == "two");
     assert_eq!(dispatcher.status().directory, DirectoryStatus::Live);
+}
+
+/// The VM's host asks for at most so many requests at once; 0 asks for no limit.
+fn ask_for(directory: &FakeDirectory, order: u32, level: u32) {
+    let vm = format!("vm{order}").parse().unwrap();
+    let told = VmReport { vm, usage: None, applied: None, state: None, level: NonZeroU32::new(level) };
+    directory.run(Command::Report(UsageReport { host: "h1".parse().unwrap(), vms: vec![told] })).unwrap();
+}
+
+#[test]
+fn a_vm_gets_no_more_at_once_than_its_host_asks_for() {
+    let directory = directory();
+    let (go, gone) = mpsc::channel::<()>();
+    let gone = Mutex::new(gone);
+    let server = Server::run(move |connection| {
+        connection.request()?;
+        gone.lock().unwrap().recv_timeout(kit::PATIENCE).unwrap();
+        connection.answer("done")
+    });
+    put(&directory, 1, server.endpoint());
+    ask_for(&directory, 1, 1);
+    let dispatcher = start(&directory);
+    settle(&dispatcher, &directory);
+    let status = || dispatcher.status().server("vm1").cloned().unwrap();
+    let digest = dispatcher.status().digest;
+    assert_eq!(status().limit, 1);
+    let mut clients: Vec<_> = (0..4).map(|_| Client::of(&dispatcher)).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    wait_for("one is there and the others wait", || (status().active, status().waiting) == (1, 3));
+    ask_for(&directory, 1, 3);
+    wait_for("two more are let in", || (status().active, status().waiting, status().limit) == (3, 1, 3));
+    ask_for(&directory, 1, 0);
+    wait_for("the dispatcher's own limit holds", || (status().active, status().waiting) == (4, 0));
+    assert!(status().limit > 1000);
+    assert_eq!(dispatcher.status().digest, digest, "what is routed where does not depend on it");
+    (0..4).for_each(|_| go.send(()).unwrap());
+    for client in &mut clients {
+        assert_eq!(client.response().unwrap().text(), "done");
+    }
+    // What moves is held to it at its new address.
+    ask_for(&directory, 1, 2);
+    let other = Server::named("other");
+    put(&directory, 1, other.endpoint());
+    settle(&dispatcher, &directory);
+    assert_eq!(get(&dispatcher, "/").text(), "other");
+    assert_eq!(status().limit, 2);
 }
 
 #[test]

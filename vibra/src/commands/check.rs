@@ -52,6 +52,10 @@ pub(crate) fn run(path: &Path) -> Outcome {
         for shadow in &a.shadows {
             println!("            in the shadow: {}", shadow.names());
         }
+        if let Some(level) = &a.level {
+            let parameters = serde_json::to_string(level).map_err(anyhow::Error::from)?;
+            println!("            level: fvm {parameters}, in each agent");
+        }
     }
     for customer in &config.customers {
         let vms: Vec<_> = config.vms.iter().filter(|vm| vm.spec.customer == customer.id).collect();

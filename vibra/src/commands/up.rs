@@ -41,7 +41,7 @@ pub(crate) fn up(path: &Path) -> Outcome {
         if let Some(directory) = &directory {
             parts::directory::register(&**directory, &config.customers).await?;
             for host in &config.hosts {
-                hosts.push(Host::start(host, &config.vms, directory.clone(), stopped.clone()).await?);
+                hosts.push(Host::start(host, &config, directory.clone(), stopped.clone()).await?);
             }
             allocators = start_allocators(&config, directory, &stopped)?;
         }
@@ -120,7 +120,7 @@ pub(crate) fn agent(args: &cli::Agent) -> Outcome {
     let host = chosen_host(&config, args.host.as_deref()).map_err(Failure::Usage)?;
     run(async {
         let (told, stopped) = watch::channel(false);
-        let host = Host::start(host, &config.vms, directory, stopped).await?;
+        let host = Host::start(host, &config, directory, stopped).await?;
         stop::requested().await?;
         told.send_replace(true);
         host.stop().await?;

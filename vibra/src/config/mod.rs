@@ -19,6 +19,7 @@ use std::{
 };
 use vibra_daemon::{Mode, Recipe};
 use vibra_model::{Customer, CustomerId, HostSpec, Role, VmId, VmSpec};
+use vibra_policy::fvm::FvmParameters;
 use vibra_proxy::{AccessLog, BackTls, FrontTls, Limits, Manner, Peers, Timeouts, Tracing, log};
 use vibra_routing::Settings;
 
@@ -113,6 +114,8 @@ pub(crate) struct Allocator {
     /// How long a policy may take.
     pub(crate) time_limit: Duration,
     pub(crate) mode: Mode,
+    /// How VMs adapt how many requests they take at once; each does so by itself, in its host's agent.
+    pub(crate) level: Option<FvmParameters>,
     /// The decision log, of which each customer has one of his own.
     pub(crate) log: Option<PathBuf>,
     /// How large it grows, in bytes.

@@ -209,6 +209,7 @@ pub(super) struct Allocator {
     pub(super) dry_run: bool,
     #[serde(default)]
     pub(super) shadow: Vec<Spanned<Shadow>>,
+    pub(super) level: Option<Spanned<Table>>,
     pub(super) log: Option<PathBuf>,
     #[serde(default, deserialize_with = "some_quantity")]
     pub(super) log_size: Option<Bytes>,

@@ -15,6 +15,7 @@ use vibra_daemon::{LOG_SIZE, Mode, Named, Program, Recipe, TIME_LIMIT};
 use vibra_model::{
     Command, Customer, CustomerId, HostSpec, Rejection, Resource, Resources, Role, Snapshot, Violation, VmSpec,
 };
+use vibra_policy::fvm::FvmParameters;
 use vibra_proxy::{FrontTls, Manner, Network, Peers, Pseudonym, StartError, Tracing, Trust};
 use vibra_routing::Settings;
 use vibra_trace::generate::NAMES;
@@ -371,6 +372,7 @@ fn allocator(source: &Source<'_>, spanned: &Spanned<raw::Allocator>, file: &raw:
         shadows: raw.shadow.iter().map(shadow).collect::<Fault<_>>()?,
         time_limit: raw.time_limit.unwrap_or(TIME_LIMIT),
         mode: if raw.dry_run { Mode::DryRun } else { Mode::Real },
+        level: raw.level.as_ref().map(|table| level(source, table)).transpose()?,
         log: raw.log.as_ref().map(|p| beside(source, p)),
         log_size: raw.log_size.map_or(LOG_SIZE, |size| size.0),
         state: raw.state.as_ref().map(|p| beside(source, p)),
@@ -402,6 +404,23 @@ fn policy(source: &Source<'_>, resource: Resource, spanned: &Spanned<toml::Table
     let built = vibra_daemon::policies().build(&named.policy, resource, named.parameters.clone().into());
     built.map_err(|e| fault(e.to_string(), "docs/policies.md lists the policies and their parameters"))?;
     Ok(named)
+}
+
+/// The level has one policy yet, but is named as every other is.
+fn level(source: &Source<'_>, table: &Spanned<toml::Table>) -> Fault<FvmParameters> {
+    let mut parameters = table.get_ref().clone();
+    let fault = |message: String, hint: &str| source.fault(table.span(), message, Some(hint.to_owned()));
+    match parameters.remove("policy") {
+        Some(toml::Value::String(name)) if name == "fvm" => {}
+        Some(toml::Value::String(name)) => {
+            return Err(fault(format!("there is no policy {name:?} for the level"), "write { policy = \"fvm\" }"));
+        }
+        _ => return Err(fault("level names no policy".to_owned(), "write { policy = \"fvm\" }")),
+    }
+    let parameters = serde_json::to_value(&parameters)
+        .map_err(|e| fault(format!("the parameters of level: {e}"), "use numbers and text"))?;
+    let hint = "docs/configuration.md lists the parameters";
+    FvmParameters::from_json(parameters).map_err(|e| fault(e.to_string(), hint))
 }
 
 /// Customers, hosts and VMs that the directory's own rules accept.

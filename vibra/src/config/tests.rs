@@ -277,6 +277,14 @@ fn policies_are_judged_before_anything_starts() {
     refused(&with(r#"{ policy = "proportional", alpha = 1.5 }"#), "4:13", "alpha", "");
     refused(&with(r#"{ policy = "proportional", beta = 1 }"#), "4:13", "beta", "");
     refused(&with("{ alpha = 0.9 }"), "4:13", "names no policy", "proportional");
+    let level = |policy: &str| format!("[directory]\nlisten = \"127.0.0.1:0\"\n[allocator]\nlevel = {policy}\n");
+    let parsed = parse(&level(r#"{ policy = "fvm", initial = 20, period = "2s" }"#)).unwrap();
+    let level_of = parsed.allocator.unwrap().level.unwrap();
+    assert_eq!((level_of.initial.get(), level_of.period, level_of.threshold), (20, Duration::from_secs(2), 2.5));
+    refused(&level(r#"{ policy = "dps" }"#), "4:9", "no policy \"dps\" for the level", "fvm");
+    refused(&level("{ initial = 20 }"), "4:9", "names no policy", "fvm");
+    refused(&level(r#"{ policy = "fvm", threshold = 0.5 }"#), "4:9", "threshold = 0.5", "docs/configuration.md");
+    refused(&level(r#"{ policy = "fvm", rule = "mimd" }"#), "4:9", "aimd, sqrt, iiad", "");
 }
 
 #[test]

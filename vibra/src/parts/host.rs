@@ -10,6 +10,7 @@ use vibra_agent::{
 };
 use vibra_client::Directory;
 use vibra_model::{Bytes, HostSpec, VmSpec};
+use vibra_policy::fvm::Fvm;
 use vibra_trace::Objects;
 
 /// The seed of generated content.
@@ -37,19 +38,19 @@ impl Kind {
 }
 
 impl Host {
-    /// Starts the VMs that `vms` has on `host`, registers them, and starts the agent, which works until `stopped` says
+    /// Starts the VMs that `config` has on `host`, registers them, and starts the agent, which works until `stopped` says
     /// so.
     ///
     /// # Errors
     /// If a VM does not start, or the directory does not accept one.
     pub(crate) async fn start(
         host: &HostSpec,
-        vms: &[config::Vm],
+        config: &config::Config,
         directory: Arc<dyn Directory>,
         stopped: watch::Receiver<bool>,
     ) -> anyhow::Result<Host> {
         let mut groups: BTreeMap<(config::VmKind, &str), Vec<&config::Vm>> = BTreeMap::new();
-        for vm in vms.iter().filter(|vm| vm.spec.host == host.id) {
+        for vm in config.vms.iter().filter(|vm| vm.spec.host == host.id) {
             groups.entry((vm.kind, vm.content.as_str())).or_default().push(vm);
         }
         let mut kinds = Vec::new();
@@ -66,7 +67,10 @@ impl Host {
         }
         register(&*directory, host.clone(), specs).await.context("registering with the directory")?;
         let machines = kinds.iter().flat_map(|kind| kind.machines().to_vec()).collect();
-        let agent = Agent::new(host.id.clone(), machines, directory);
+        let mut agent = Agent::new(host.id.clone(), machines, directory);
+        if let Some(level) = config.allocator.as_ref().and_then(|allocator| allocator.level) {
+            agent = agent.with_level(Fvm::new(level)?);
+        }
         let agent = tokio::spawn(agent.run(stop::told(stopped)));
         Ok(Host { agent, kinds })
     }

@@ -293,7 +293,7 @@ mod tests {
 
     fn report(vm: &str, at: u64) -> Command {
         let usage = Some(UsageSample { at: Timestamp(at), ..UsageSample::default() });
-        let told = VmReport { vm: vm.parse().unwrap(), usage, applied: None, state: None };
+        let told = VmReport { vm: vm.parse().unwrap(), usage, applied: None, state: None, level: None };
         Command::Report(UsageReport { host: "h".parse().unwrap(), vms: vec![told] })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::{CustomerId, Generation, HostId, Resource, Resources, VmId};
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroU32;
 
 /// Who bought resources.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +145,10 @@ pub struct Vm {
     /// The most that its host may have given it: the applied allocation, and every desired one since. An increase
     /// waits until the sum of these is within the bound (see [`crate::Snapshot::may_raise`]).
     pub held: Resources,
+    /// The most requests that it is to have in flight at once, as its host last said; `None`: no limit. Who sends it
+    /// requests keeps to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<NonZeroU32>,
 }
 
 impl Vm {

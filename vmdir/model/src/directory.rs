@@ -438,6 +438,7 @@ fn registered(spec: &VmSpec, old: Option<&Vm>) -> Vm {
         desired: old.map_or(first, |vm| vm.desired),
         applied: old.and_then(|vm| vm.applied),
         held: old.map_or(spec.initial, |vm| vm.held),
+        level: old.and_then(|vm| vm.level),
     }
 }
 
@@ -459,6 +460,7 @@ fn in_state(mut vm: Vm, state: VmState) -> Vm {
         vm.desired.generation = vm.desired.generation.next();
         vm.held = vm.desired.resources;
         vm.applied = None;
+        vm.level = None;
     }
     vm.state = state;
     vm
@@ -475,6 +477,7 @@ fn reported(mut vm: Vm, told: &VmReport) -> Vm {
         };
         vm.applied = Some(applied);
     }
+    vm.level = told.level.filter(|_| told.state != Some(VmState::Down));
     match told.state {
         // Draining was asked for by an operator; that the server still runs does not end it.
         Some(VmState::Up | VmState::Warming) if vm.state == VmState::Draining => vm,

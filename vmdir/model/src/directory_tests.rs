@@ -47,7 +47,7 @@ fn shop() -> Snapshot {
 fn adopt(directory: &mut Snapshot, name: &str, rate: u64, state: VmState) {
     let vm = directory.vm(&id(name)).unwrap();
     let applied = Applied { resources: bandwidth(rate), generation: vm.desired.generation };
-    let told = VmReport { vm: vm.id.clone(), usage: None, applied: Some(applied), state: Some(state) };
+    let told = VmReport { vm: vm.id.clone(), usage: None, applied: Some(applied), state: Some(state), level: None };
     let report = UsageReport { host: vm.host.clone(), vms: vec![told] };
     run(directory, Command::Report(report)).unwrap();
 }
@@ -206,11 +206,35 @@ fn draining_ends_by_an_operator_or_by_failure_but_not_by_a_report() {
 }
 
 #[test]
+fn a_level_is_its_hosts_word_and_ends_with_it() {
+    let mut directory = shop();
+    let level = |n| std::num::NonZeroU32::new(n);
+    let tell = |directory: &mut Snapshot, told: u32, state| {
+        let told = VmReport { vm: id("a"), usage: None, applied: None, state, level: level(told) };
+        run(directory, Command::Report(UsageReport { host: id("h1"), vms: vec![told] })).unwrap();
+        directory.vm(&id("a")).unwrap().level
+    };
+    assert_eq!(tell(&mut directory, 7, Some(VmState::Up)), level(7));
+    let base = directory.revision();
+    assert_eq!(tell(&mut directory, 4, None), level(4));
+    let change = AllocationChange { vm: id("a"), to: Amount::Bandwidth(BytesPerSec(5)) };
+    let proposal = Proposal { base, changes: vec![change] };
+    assert!(directory.decide(&Command::Propose(proposal)).is_ok(), "it makes no view of allocations stale");
+    assert_eq!(tell(&mut directory, 0, None), None, "none is asked for any more");
+    tell(&mut directory, 4, None);
+    assert_eq!(tell(&mut directory, 4, Some(VmState::Down)), None);
+    assert_eq!(tell(&mut directory, 4, Some(VmState::Down)), None);
+    tell(&mut directory, 4, Some(VmState::Up));
+    run(&mut directory, Command::HostSilent(id("h1"))).unwrap();
+    assert_eq!(directory.vm(&id("a")).unwrap().level, None);
+}
+
+#[test]
 fn tokens_reach_no_further_than_their_role() {
     let directory = shop();
     let change = AllocationChange { vm: id("a"), to: Amount::Bandwidth(BytesPerSec(5)) };
     let propose = Command::Propose(Proposal { base: directory.revision(), changes: vec![change] });
-    let told = VmReport { vm: id("a"), usage: None, applied: None, state: None };
+    let told = VmReport { vm: id("a"), usage: None, applied: None, state: None, level: None };
     let report = Command::Report(UsageReport { host: id("h2"), vms: vec![told] });
     assert!(Role::Operator.may(&propose, &directory).is_ok());
     assert!(Role::Customer(id("shop")).may(&propose, &directory).is_ok());

@@ -2,7 +2,7 @@
 
 use crate::{Applied, Bytes, BytesPerSec, HostId, Timestamp, VmId, VmState};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 /// What one VM used in the interval that ends at `at`. What was not measured is `None`, never 0.
 ///
@@ -76,6 +76,9 @@ pub struct VmReport {
     /// The VM's state as the host sees it; `None` leaves it as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<VmState>,
+    /// The most requests that it is to have in flight at once; `None`: no limit is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<NonZeroU32>,
 }
 
 /// A host's periodic report; it is also the host's sign of life.

@@ -65,7 +65,8 @@ async fn usage_is_kept_of_the_vms_on_the_reporting_host() {
     let revision = operator.register_shop().await;
     let sample = |at, requests| UsageSample { at: Timestamp(at), requests: Some(requests), ..UsageSample::default() };
     let report = |at| {
-        let told = |vm| VmReport { vm: id(vm), usage: Some(sample(at, at * 10)), applied: None, state: None };
+        let told =
+            |vm| VmReport { vm: id(vm), usage: Some(sample(at, at * 10)), applied: None, state: None, level: None };
         UsageReport { host: id("h1"), vms: vec![told("a"), told("b"), told("nobody")] }
     };
     for at in [1, 2, 3] {

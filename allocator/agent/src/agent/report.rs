@@ -1,6 +1,6 @@
 //! The reporting loop: from sensors and read-back actuators to the directory.
 
-use super::{Agent, Troubles};
+use super::{Agent, Troubles, level::Levels};
 use crate::{MachineError, Reading};
 use futures_util::future::join_all;
 use std::{collections::BTreeMap, time::Duration};
@@ -10,7 +10,8 @@ use vibra_model::{Command, Timestamp, UsageReport, UsageSample, VmId, VmReport, 
 
 /// Runs for ever.
 pub(super) async fn run(agent: &Agent) {
-    let mut reporter = Reporter { agent, last: BTreeMap::new(), troubles: Troubles::default(), failures: 0 };
+    let levels = Levels::new(agent.level.clone());
+    let mut reporter = Reporter { agent, last: BTreeMap::new(), levels, troubles: Troubles::default(), failures: 0 };
     let mut ticks = interval(agent.settings.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -36,6 +37,7 @@ struct Reporter<'a> {
     agent: &'a Agent,
     /// The last reading of each VM, and when it was made.
     last: BTreeMap<VmId, (Timestamp, Reading)>,
+    levels: Levels,
     troubles: Troubles,
     /// Reports that failed, in a row.
     failures: u32,
@@ -61,6 +63,7 @@ impl Reporter<'_> {
         for (vm, (at, reading), state) in join_all(reads.collect::<Vec<_>>()).await {
             self.troubles.note(format!("sensors of VM {vm}"), reading.as_ref().err().map(|error| error as _));
             let usage = self.sample_of(&vm, at, reading);
+            self.adapt(&vm, usage.as_ref());
             heard.insert(vm, Heard { usage, state });
         }
         heard
@@ -70,10 +73,21 @@ impl Reporter<'_> {
         let Ok(reading) = reading else {
             // What happened while nothing could be read is of no interval.
             self.last.remove(vm);
+            self.levels.forget(vm);
             return None;
         };
         let (from, earlier) = self.last.insert(vm.clone(), (at, reading))?;
+        if earlier.life != reading.life {
+            self.levels.forget(vm);
+        }
         Some(reading.since(&earlier, from, at))
+    }
+
+    /// Has `vm` find out how many requests it takes at once.
+    fn adapt(&mut self, vm: &VmId, usage: Option<&UsageSample>) {
+        let Some(usage) = usage else { return };
+        let adapted = self.levels.observe(vm, usage);
+        self.troubles.note(format!("level of VM {vm}"), adapted.as_ref().err().map(|error| error as _));
     }
 
     /// Reports what is in force, and what was heard of the VMs.
@@ -82,7 +96,7 @@ impl Reporter<'_> {
         let vms = self.agent.machines.iter().map(|machine| {
             let vm = machine.id().clone();
             let Heard { usage, state } = heard.remove(&vm).unwrap_or_default();
-            VmReport { applied: applied.get(&vm).copied(), vm, usage, state }
+            VmReport { applied: applied.get(&vm).copied(), level: self.levels.of(&vm), vm, usage, state }
         });
         let sent = self.send(UsageReport { host: self.agent.host.clone(), vms: vms.collect() }).await;
         self.troubles.note("report to the directory".to_owned(), sent.as_ref().err().map(|error| error as _));

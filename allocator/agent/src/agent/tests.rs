@@ -256,6 +256,7 @@ async fn an_increase_waits_for_another_hosts_decrease() {
         usage: None,
         applied: Some(Applied { resources: bandwidth(50), generation: desired.generation }),
         state: None,
+        level: None,
     };
     let report = vibra_model::UsageReport { host: "h2".parse().unwrap(), vms: vec![told] };
     scene.directory.run(Command::Report(report)).unwrap();

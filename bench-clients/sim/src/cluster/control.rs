@@ -165,7 +165,7 @@ impl Control {
                 Applied { resources, generation: desired.generation }
             });
             let state = if server.runs() { VmState::Up } else { VmState::Down };
-            VmReport { vm: self.vms[index].clone(), usage: None, applied, state: Some(state) }
+            VmReport { vm: self.vms[index].clone(), usage: None, applied, state: Some(state), level: None }
         });
         let report = UsageReport { host: host.clone(), vms: reports.collect() };
         self.run(&Command::Report(report));

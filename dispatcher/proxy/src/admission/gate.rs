@@ -1,6 +1,7 @@
 //! How many requests a server has at once, and who waits.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::atomic::{
     AtomicU32, AtomicUsize,
@@ -11,14 +12,17 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 /// The way to a server, for all threads: so many requests at once, so many that wait, first come first served. While
-/// nobody waits it costs one atomic change to enter and one to leave.
+/// nobody waits it costs one atomic change to enter and one to leave. How many enter can change at any time.
 ///
 /// Who waits stands in a queue behind a lock. Who leaves looks whether anybody waits only after he has made his place
 /// free, and who comes to wait says so before he looks whether a place is free. Both in one order that all threads
 /// agree on (`SeqCst`), so one of them sees the other, and nobody waits beside a free place.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    most: u32,
+    /// The most that it ever lets in.
+    own: u32,
+    /// The most that it lets in now.
+    most: AtomicU32,
     room: usize,
     active: AtomicU32,
     /// The length of `queue`.
@@ -48,7 +52,28 @@ pub(crate) enum Entry<'a> {
 
 impl Gate {
     pub(crate) fn new(Size { most, room }: Size) -> Self {
-        Gate { most, room, active: AtomicU32::new(0), waiting: AtomicUsize::new(0), queue: Mutex::default() }
+        Gate {
+            own: most,
+            most: AtomicU32::new(most),
+            room,
+            active: AtomicU32::new(0),
+            waiting: AtomicUsize::new(0),
+            queue: Mutex::default(),
+        }
+    }
+
+    /// Lets in no more than `most` from now on, nor more than its own limit. Who is inside stays there.
+    pub(crate) fn limit(&self, most: Option<NonZeroU32>) {
+        let most = most.map_or(self.own, |most| self.own.min(most.get()));
+        // Like who leaves: first there is a place, then it is looked for somebody who waits.
+        if self.most.swap(most, SeqCst) < most && self.waiting.load(SeqCst) > 0 {
+            self.call();
+        }
+    }
+
+    /// How many it lets in at once now.
+    pub(crate) fn most(&self) -> u32 {
+        self.most.load(Relaxed)
     }
 
     /// Requests that have entered and not left.
@@ -113,7 +138,8 @@ impl Gate {
     }
 
     fn take_place(&self) -> bool {
-        let one_more = |active| (active < self.most).then_some(active + 1);
+        let most = self.most.load(SeqCst);
+        let one_more = |active| (active < most).then_some(active + 1);
         self.active.fetch_update(SeqCst, SeqCst, one_more).is_ok()
     }
 
@@ -217,6 +243,27 @@ mod tests {
     }
 
     #[test]
+    fn a_lower_limit_puts_nobody_out_and_a_higher_one_lets_in_who_waits() {
+        let gate = Gate::new(Size { most: 3, room: 8 });
+        assert!((0..3).all(|_| gate.try_enter()));
+        gate.limit(NonZeroU32::new(1));
+        assert_eq!((gate.most(), gate.active()), (1, 3));
+        let mut waiting: Vec<_> = (0..3).map(|_| wait(&gate)).collect();
+        gate.leave();
+        gate.leave();
+        assert!(!has_entered(&mut waiting[0]), "one is inside");
+        gate.leave();
+        assert!(has_entered(&mut waiting[0]));
+        assert!(!has_entered(&mut waiting[1]));
+        gate.limit(NonZeroU32::new(9));
+        assert_eq!(gate.most(), 3, "its own limit holds");
+        assert!(has_entered(&mut waiting[1]) && has_entered(&mut waiting[2]));
+        gate.limit(NonZeroU32::new(2));
+        gate.limit(None);
+        assert_eq!((gate.most(), gate.active(), gate.waiting()), (3, 3, 0));
+    }
+
+    #[test]
     fn the_queue_has_an_end() {
         let gate = Gate::new(Size { most: 1, room: 2 });
         assert!(gate.try_enter());
@@ -301,6 +348,7 @@ mod tests {
             for seed in 0..6 {
                 scope.spawn(move || work(seed));
             }
+            scope.spawn(|| (0..2000).for_each(|n| gate.limit(NonZeroU32::new(1 + n % 3))));
         });
         assert_eq!((gate.active(), gate.waiting()), (0, 0));
     }

@@ -78,6 +78,7 @@ impl Cluster {
                 usage: Some(sample(vm as u64)),
                 applied: Some(Applied { resources: applied.resources, generation: applied.generation }),
                 state: Some(VmState::Up),
+                level: None,
             })
         });
         Ok(UsageReport { host: host_name(host).parse()?, vms: vms.collect::<Result<_>>()? })

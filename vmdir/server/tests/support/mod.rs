@@ -53,7 +53,7 @@ pub fn change(vm: &str, rate: u64) -> AllocationChange {
 }
 
 pub fn alive(host: &str, vms: &[&str]) -> UsageReport {
-    let up = |vm: &&str| VmReport { vm: id(vm), usage: None, applied: None, state: Some(VmState::Up) };
+    let up = |vm: &&str| VmReport { vm: id(vm), usage: None, applied: None, state: Some(VmState::Up), level: None };
     UsageReport { host: id(host), vms: vms.iter().map(up).collect() }
 }
 
