@@ -359,6 +359,10 @@ pub(crate) struct BenchPolicies {
     /// The seed of everything random.
     #[arg(long, default_value_t = 1998)]
     pub(crate) seed: u64,
+    /// The folder of traces that are not part of the project, for the figures real-…: bitbrains-rnd/ with the CSV files of
+    /// GWA-T-12, planetlab/ with a folder a day. Without it these figures are left out.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) traces: Option<PathBuf>,
 }
 
 /// Options of `bench proxy`.

@@ -33,6 +33,7 @@ mod source;
 mod stat;
 mod tables;
 mod trace;
+pub mod vms;
 
 pub use convert::{Converted, convert};
 pub use defect::{Defect, DefectClass, Defects};

@@ -2,7 +2,10 @@
 
 use indicatif::ProgressBar;
 use serde::Serialize;
-use std::fmt::{self, Write};
+use std::{
+    fmt::{self, Write},
+    path::PathBuf,
+};
 use vibra_report::{Column, Sheet, number};
 
 /// A figure, table or statement of a paper that is made anew.
@@ -21,6 +24,8 @@ pub(super) struct Run {
     pub(super) quick: bool,
     /// Of everything random.
     pub(super) seed: u64,
+    /// Where traces are that are not part of the project.
+    pub(super) traces: Option<PathBuf>,
     /// To say what is being done.
     pub(super) bar: ProgressBar,
 }

@@ -5,6 +5,8 @@
 
 mod figure;
 mod fvm;
+mod real;
+mod sandpiper;
 
 use crate::{
     cli::BenchPolicies,
@@ -18,7 +20,7 @@ use std::{path::Path, time::Duration};
 use vibra_report::{Column, Document, Provenance, Sheet};
 
 /// All figures, in the order in which they are made.
-const FIGURES: &[&[Figure]] = &[fvm::FIGURES];
+const FIGURES: &[&[Figure]] = &[fvm::FIGURES, sandpiper::FIGURES, real::FIGURES];
 
 /// What the raw result says beside its rows.
 #[derive(Debug, Serialize)]
@@ -33,7 +35,7 @@ struct Setup<'a> {
 
 /// Makes figures, prints them, writes raw results, and fails where something stated is missed.
 pub(crate) fn run(args: &BenchPolicies) -> Outcome {
-    let figures = chosen(&args.only)?;
+    let mut figures = chosen(&args.only)?;
     if args.list {
         print!("{}", list(&figures));
         return Ok(());
@@ -41,9 +43,13 @@ pub(crate) fn run(args: &BenchPolicies) -> Outcome {
     if let Some(folder) = &args.out {
         std::fs::create_dir_all(folder).with_context(|| format!("the folder {}", folder.display()))?;
     }
+    if args.only.is_empty() && args.traces.is_none() {
+        figures.retain(|figure| !real::FIGURES.iter().any(|real| real.id == figure.id));
+        eprintln!("the figures real-… need traces that are not part of the project: see --traces");
+    }
     let bar = progress::steps(figures.len() as u64);
     bar.enable_steady_tick(Duration::from_millis(200));
-    let run = Run { quick: args.quick, seed: args.seed, bar };
+    let run = Run { quick: args.quick, seed: args.seed, traces: args.traces.clone(), bar };
     let (mut missed, mut failed, mut checks) = (Vec::new(), Vec::new(), 0);
     for figure in figures {
         run.bar.set_message(figure.id);
