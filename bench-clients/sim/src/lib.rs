@@ -5,6 +5,7 @@
 //! from a [`stream()`] of its own, so that a change to one entity leaves the luck of all others as it was. The same
 //! seed gives the same run.
 
+pub mod bsp;
 pub mod cluster;
 pub mod hosts;
 mod queue;

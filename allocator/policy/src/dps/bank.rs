@@ -4,11 +4,11 @@ use super::{
     banker::{Account, Banker, Bankers, Member},
     meter::Meter,
     migrate,
-    peers::{Peer, Peers, Terms},
+    peers::{Peers, Terms},
     rates::{ExchangeRates, exchanged},
 };
 use crate::{BuildError, Policy, RestoreError, View, room::Rooms};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vibra_model::{Plan, Resource, Timestamp};
 
@@ -18,6 +18,9 @@ use vibra_model::{Plan, Resource, Timestamp};
 pub struct BankParameters {
     /// Who pays shares out: `proportional` (equation 5.2), `max-min`, or one that was added to [`Bankers`].
     pub banker: String,
+    /// B in decisions: the banker pays in each n-th one; in those between, VMs only deposit. At least 1. Where hosts
+    /// are full and shared by several customers, 2 gives each the room that the others' deposits leave.
+    pub pay_every: u32,
     /// What a share is worth on hosts that are not like the others.
     pub rates: ExchangeRates,
     /// Whether a VM may be moved off a full host on which a VM lacks something.
@@ -26,7 +29,12 @@ pub struct BankParameters {
 
 impl Default for BankParameters {
     fn default() -> Self {
-        BankParameters { banker: "proportional".to_owned(), rates: ExchangeRates::default(), migrate: false }
+        BankParameters {
+            banker: "proportional".to_owned(),
+            pay_every: 1,
+            rates: ExchangeRates::default(),
+            migrate: false,
+        }
     }
 }
 
@@ -36,17 +44,26 @@ impl Default for BankParameters {
 ///   allocated of the customer's bound, deposits included, at the [worth](ExchangeRates) of where they come from.
 /// - A VM that used more than it had lacks f_i = min(u_i − w_i, r_j), where r_j is what its host has left after the
 ///   deposits. It gets s_i = min(f_i, f_i·E/F) (equation 5.2), unless another banker is configured.
-/// - If more was deposited than is lacking, the rest goes to all VMs in proportion to what they have then. So shares
+/// - If more was deposited than is lacking, the rest goes to all VMs in proportion to what they had before. So shares
 ///   come to be in proportion to loads, and all of the bound is given out unless every host is full.
-/// - Where usage is held to the share (a shaper or a quota) it tells of no shortage; the rest, divided in proportion to
-///   use, still goes to those that use most.
+/// - Where usage is held to the share (a shaper or a quota) it tells of no shortage; who uses all it has still gets its
+///   part of the rest, and so more and more.
 #[derive(Debug, Clone)]
 pub struct Bank {
     resource: Resource,
     banker: Banker,
+    pay_every: u32,
     rates: ExchangeRates,
     migrate: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
     newest: Meter,
+    /// Decisions since the banker paid last.
+    unpaid: u32,
 }
 
 impl Bank {
@@ -56,13 +73,16 @@ impl Bank {
     /// The policy for `resource`, with a banker out of `bankers`.
     ///
     /// # Errors
-    /// [`BuildError::Parameters`] if there is no such banker, or a rate is not above 0.
+    /// [`BuildError::Parameters`] if there is no such banker, or another parameter is out of range.
     pub fn new(bankers: &Bankers, resource: Resource, parameters: BankParameters) -> Result<Self, BuildError> {
         let refuse = |why| BuildError::Parameters { policy: Self::NAME, resource, why };
-        let BankParameters { banker, rates, migrate } = parameters;
+        let BankParameters { banker, pay_every, rates, migrate } = parameters;
         rates.check().map_err(refuse)?;
+        if pay_every == 0 {
+            return Err(refuse("pay_every = 0 would never pay: use at least 1".to_owned()));
+        }
         let banker = bankers.named(&banker).map_err(refuse)?;
-        Ok(Bank { resource, banker, rates, migrate, newest: Meter::default() })
+        Ok(Bank { resource, banker, pay_every, rates, migrate, state: State::default() })
     }
 
     /// The policy for `resource`, with parameters from configuration and the bankers of this crate.
@@ -94,13 +114,6 @@ fn deposit(peers: &mut Peers<'_>) -> u64 {
     balance
 }
 
-/// What the banker knows of a VM.
-fn member(peer: &Peer<'_>, rooms: &Rooms) -> Member {
-    let worth = |amount| exchanged(amount, peer.rate, 1.0);
-    let shortage = peer.lacking().min(rooms.left(peer.host).unwrap_or(u64::MAX));
-    Member::new(worth(peer.share), worth(peer.used), worth(shortage), peer.host)
-}
-
 /// What hosts have left, in units of a host of rate 1.
 fn worths(peers: &Peers<'_>) -> Rooms {
     let mut rooms = peers.rooms.clone();
@@ -122,7 +135,7 @@ fn note_refusals(peers: &mut Peers<'_>) {
 
 /// Has the banker pay out what is there.
 fn pay_out(banker: Banker, mut balance: u64, peers: &mut Peers<'_>) {
-    let members: Vec<_> = peers.peers.iter().map(|peer| member(peer, &peers.rooms)).collect();
+    let members: Vec<_> = peers.peers.iter().map(|peer| Member::new(peer, &peers.rooms)).collect();
     let payments = banker(&Account { balance, members: &members, rooms: &worths(peers) });
     for (to, payment) in (0..peers.peers.len()).zip(payments) {
         let payment = payment.min(balance);
@@ -149,24 +162,28 @@ impl Policy for Bank {
         let mut plan = Plan { base: view.snapshot().revision(), ..Plan::default() };
         let Some(bound) = view.bound(self.resource) else { return plan };
         let terms = Terms { resource: self.resource, bound, rates: &self.rates };
-        let mut peers = Peers::survey(view, terms, &mut self.newest, now, |_, _| {});
+        let mut peers = Peers::survey(view, terms, &mut self.state.newest, now, |_, _| {});
         let balance = deposit(&mut peers);
         note_refusals(&mut peers);
         if self.migrate {
             migrate::relieve(view, &mut peers, self.resource);
         }
-        pay_out(self.banker, balance, &mut peers);
+        self.state.unpaid = self.state.unpaid.saturating_add(1);
+        if self.state.unpaid >= self.pay_every {
+            self.state.unpaid = 0;
+            pay_out(self.banker, balance, &mut peers);
+        }
         peers.record(self.resource, &mut plan);
         plan
     }
 
     fn save(&self) -> Value {
-        serde_json::to_value(&self.newest).expect("ids and numbers are JSON")
+        serde_json::to_value(&self.state).expect("ids and numbers are JSON")
     }
 
     fn restore(&mut self, state: &Value) -> Result<(), RestoreError> {
-        let restored = Meter::deserialize(state);
-        self.newest = restored.map_err(|error| RestoreError { policy: Self::NAME, why: error.to_string() })?;
+        let restored = State::deserialize(state);
+        self.state = restored.map_err(|error| RestoreError { policy: Self::NAME, why: error.to_string() })?;
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Bankers: how a bank's shares are paid out.
 
+use super::{peers::Peer, rates::exchanged};
 use crate::{
     divide::{Claim, divide},
     room::Rooms,
@@ -17,6 +18,8 @@ pub type Banker = fn(&Account<'_>) -> Vec<u64>;
 pub struct Member {
     /// w_i, after its excess was deposited.
     pub share: u64,
+    /// e_i: what it deposited in this decision.
+    pub deposit: u64,
     /// u_i: what it used since the last decision.
     pub used: u64,
     /// f_i: what it lacks, as far as its host has room for it.
@@ -34,8 +37,16 @@ pub struct Account<'a> {
 }
 
 impl Member {
-    pub(super) fn new(share: u64, used: u64, shortage: u64, host: Option<usize>) -> Self {
-        Member { share, used, shortage, host }
+    pub(super) fn new(peer: &Peer<'_>, rooms: &Rooms) -> Self {
+        let worth = |amount| exchanged(amount, peer.rate, 1.0);
+        let (deposit, room) = (peer.had.saturating_sub(peer.share), rooms.left(peer.host).unwrap_or(u64::MAX));
+        Member {
+            share: worth(peer.share),
+            deposit: worth(deposit),
+            used: worth(peer.used),
+            shortage: worth(peer.lacking().min(room)),
+            host: peer.host,
+        }
     }
 }
 
@@ -72,16 +83,18 @@ impl Account<'_> {
         divide(total, &claims, rooms).unwrap_or_else(|| vec![0; self.members.len()])
     }
 
-    /// Adds to `payments` what is left of the balance, in proportion to what each member has then; in equal parts if no
-    /// one has anything.
+    /// Adds to `payments` what is left of the balance, in proportion to what each member had before its deposit; in equal
+    /// parts if no one had anything. The text says "proportionally distributed to all VMs", and not to what. In proportion
+    /// to what they have after it, a VM that waits for others throughout one cycle would lose all it had, and would hold
+    /// them up in the next one; under a steady load both ways come to the same shares, in proportion to use.
     pub fn and_the_rest(&self, mut payments: Vec<u64>) -> Vec<u64> {
         let mut rooms = self.rooms.clone();
         for (member, &payment) in self.members.iter().zip(&payments) {
             rooms.take(member.host, payment);
         }
         let paid = payments.iter().fold(0, |sum: u64, &payment| sum.saturating_add(payment));
-        let has = |(member, &payment): (&Member, &u64)| member.share.saturating_add(payment) as f64;
-        let mut weights: Vec<_> = self.members.iter().zip(&payments).map(has).collect();
+        let had = |member: &Member| member.share.saturating_add(member.deposit) as f64;
+        let mut weights: Vec<_> = self.members.iter().map(had).collect();
         if weights.iter().all(|&weight| weight == 0.0) {
             weights.fill(1.0);
         }
@@ -93,7 +106,7 @@ impl Account<'_> {
     }
 }
 
-/// Equation 5.2: s_i = min(f_i, f_i · E / F), and the rest to all in proportion to what they have then.
+/// Equation 5.2: s_i = min(f_i, f_i · E / F), and the rest to all in proportion to what they had.
 pub(super) fn proportional(account: &Account<'_>) -> Vec<u64> {
     let weights: Vec<_> = account.members().iter().map(|member| member.shortage as f64).collect();
     let paid = account.divide(account.balance().min(account.shortage()), &weights);

@@ -1,11 +1,14 @@
 //! The cluster manager: relief for full hosts (section 5.2.2).
 
-use super::peers::{Peer, Peers};
+use super::{
+    meter::mean,
+    peers::{Peer, Peers},
+};
 use crate::{View, demand::demand};
 use std::collections::BTreeMap;
 use vibra_model::{Host, HostId, HostState, Move, Reason, Resource, Snapshot, Vm};
 
-/// A host is fully used from this share of its capacity on: what is measured never quite reaches the whole.
+/// What is used to this part is fully used: what is measured never quite reaches the whole.
 const FULLY_USED: f64 = 0.95;
 
 /// How much of a host with a limit is used.
@@ -31,7 +34,7 @@ impl Load<'_> {
 ///
 /// A bottleneck is a host that refused a share, and one that is [fully used](FULLY_USED) while a VM there uses all it has.
 pub(super) fn relieve(view: &View<'_>, peers: &mut Peers<'_>, resource: Resource) {
-    let in_need = |peer: &&Peer<'_>| peer.refused > 0 || peer.excess() == 0;
+    let in_need = |peer: &&Peer<'_>| peer.refused > 0 || peer.used as f64 >= FULLY_USED * peer.had as f64;
     let needy: BTreeMap<&HostId, bool> = peers.peers.iter().filter(in_need).fold(BTreeMap::new(), |mut needy, peer| {
         *needy.entry(&peer.vm.host).or_default() |= peer.refused > 0;
         needy
@@ -65,17 +68,17 @@ pub(super) fn relieve(view: &View<'_>, peers: &mut Peers<'_>, resource: Resource
     }
 }
 
-/// The loads of all hosts that are up and have a limit. A VM that takes no part counts with its newest sample, or else
-/// with what it has.
+/// The loads of all hosts that are up and have a limit. A VM that takes no part counts with the mean of its samples, or
+/// else with what it has.
 fn loads<'a>(view: &View<'a>, peers: &Peers<'_>, resource: Resource) -> Vec<Load<'a>> {
     let snapshot = view.snapshot();
     let mut used: BTreeMap<&HostId, f64> = BTreeMap::new();
-    let mut measured = peers.peers.iter().peekable();
+    let mut taking_part = peers.peers.iter().peekable();
     for vm in snapshot.vms() {
-        let peer = measured.next_if(|peer| peer.vm.id == vm.id);
-        let newest = || view.usage().samples(&vm.id).iter().rev().find_map(|sample| demand(resource, sample));
+        let peer = taking_part.next_if(|peer| peer.vm.id == vm.id);
+        let measured = || mean(view.usage().samples(&vm.id).iter().filter_map(|sample| demand(resource, sample)));
         let has = || vm.desired(resource).unwrap_or(0) as f64;
-        let load = peer.map_or_else(|| newest().unwrap_or_else(has), |peer| peer.used as f64);
+        let load = peer.map_or_else(|| measured().unwrap_or_else(has), |peer| peer.used as f64);
         *used.entry(&vm.host).or_default() += load;
     }
     let hosts = snapshot.hosts().filter(|host| host.state == HostState::Up);

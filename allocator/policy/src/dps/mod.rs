@@ -16,7 +16,7 @@
 //!   waits for, s_i = e_i · (1 − wh_i) / P (equation 5.1).
 //! - [`Bank`] (`dps-bank`, section 5.3.4): every excess goes to a bank, and a [`Banker`] pays shortages from it,
 //!   s_i = min(f_i, f_i · E / F) (equation 5.2; the text prints "max", and its example, 0.17 · 0.3 / 0.6 = 0.085, is the
-//!   minimum). What is left goes to all VMs in proportion to what they have then.
+//!   minimum). What is left goes to all VMs in proportion to what they had.
 //!
 //! A host takes no more than it has left; what it refuses stays with the sender, or in the bank. A host that had to
 //! refuse is a bottleneck: with `migrate` its least used VM goes to the least used host.

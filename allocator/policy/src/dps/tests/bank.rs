@@ -11,11 +11,11 @@ fn the_texts_example_pays_half_of_each_shortage() {
 }
 
 #[test]
-fn what_is_left_goes_to_all_in_proportion_to_what_they_have_then() {
-    // E = 400 + 250, F = 150; after that VMs have 100, 650 and 50, and 500 are left.
+fn what_is_left_goes_to_all_in_proportion_to_what_they_had() {
+    // E = 400 + 250, F = 150; after that VMs have 100, 650 and 50, and 500 are left to divide as 5 to 5 to 3.
     let mut directory = shares(&[500, 500, 300]);
     let now = after(&mut bank(json!({})), &mut directory, 1, &[100, 650, 50]);
-    assert_eq!(now, [163, 1056, 81]);
+    assert_eq!(now, [100 + 192, 650 + 192, 50 + 116]);
 }
 
 #[test]
@@ -39,31 +39,48 @@ fn two_on_one_host_share_the_room_there() {
 }
 
 #[test]
-fn on_the_line_shares_match_the_load_after_one_cycle() {
+fn on_the_line_shares_match_the_load_within_three_cycles() {
     for share in [100, 200, 300, 400] {
         let mut directory = half_free(&[share; 4]);
         let mut policy = bank(json!({}));
-        let used = paced_by_the_first(&[share; 4]);
-        let now = after(&mut policy, &mut directory, 1, &used);
-        assert_eq!(now.iter().sum::<u64>(), 4 * share);
         // In proportion to 1, 1/2, 1/3, 1/4 (25/12 in all), as far as the first one's host can take it.
         let due = (4.0 * share as f64 * 12.0 / 25.0).min(500.0);
-        assert!((now[0] as f64 - due).abs() <= 3.0, "{now:?}");
-        let again = after(&mut policy, &mut directory, 2, &paced_by_the_first(&now));
-        assert!(again.iter().zip(&now).all(|(a, b)| a.abs_diff(*b) <= 6), "it stays so: {now:?}, {again:?}");
+        let mut now = vec![share; 4];
+        let mut first = vec![share];
+        for at in 1..=3 {
+            now = after(&mut policy, &mut directory, at, &paced_by_the_first(&now));
+            assert_eq!(now.iter().sum::<u64>(), 4 * share);
+            first.push(now[0]);
+        }
+        assert!(
+            first.is_sorted() && (first[1] > share + share / 4 || first[1] == 500),
+            "much of it comes in one hop: {first:?}"
+        );
+        assert!((now[0] as f64 - due).abs() <= 0.07 * due, "{now:?} and {due}");
     }
+}
+
+#[test]
+fn where_hosts_are_full_deposits_wait_for_others_to_make_room() {
+    // Two customers would be needed to use the room; one shows that deposits stay in the bank in between.
+    let mut directory = shares(&[500, 500]);
+    let mut policy = bank(json!({ "pay_every": 2 }));
+    assert_eq!(after(&mut policy, &mut directory, 1, &[100, 700]), [100, 500]);
+    let other = &mut bank(json!({ "pay_every": 2 }));
+    other.restore(&serde_json::from_str(&policy.save().to_string()).unwrap()).unwrap();
+    assert_eq!(after(other, &mut directory, 2, &[100, 700]), [133, 867], "200 for the shortage, 200 as 1 to 5");
 }
 
 #[test]
 fn what_was_never_given_out_is_in_the_bank() {
     let mut directory = cluster_of(Resource::Cpu, 1000, &[None], &[Seed::up(0, 100), Seed::up(0, 100)]);
-    assert_eq!(after(&mut bank(json!({})), &mut directory, 1, &[200, 150]), [571, 429]);
+    assert_eq!(after(&mut bank(json!({})), &mut directory, 1, &[200, 150]), [525, 475]);
 }
 
 #[test]
-fn idle_vms_share_alike() {
+fn where_all_are_idle_each_gets_its_own_back() {
     let mut directory = shares(&[900, 100, 200]);
-    assert_eq!(after(&mut bank(json!({})), &mut directory, 1, &[0, 0, 0]), [400, 400, 400]);
+    assert_eq!(after(&mut bank(json!({})), &mut directory, 1, &[0, 0, 0]), [900, 100, 200]);
 }
 
 #[test]
@@ -94,7 +111,7 @@ fn deposits_and_payments_are_exchanged() {
     let mut directory = cluster_of(Resource::Cpu, 2000, &[None, None], &seeds);
     let mut policy = bank(rates);
     let now = after(&mut policy, &mut directory, 1, &[100, 500]);
-    // E is 2·400 and the 1300 that were never given out. 300 pay the shortage; the worths are then 2·100 and 500, in which
-    // proportion 1800 are divided: 514, which are 257 there, and 1286. Of these the bound leaves 1143.
-    assert_eq!(now, [100 + 257, 200 + 300 + 1143]);
+    // E is 2·400 and the 1300 that were never given out. 300 pay the shortage; 1800 are divided as 2·500 to 200, the worths
+    // of what they had: 1500, which are 750 there, and 300.
+    assert_eq!(now, [100 + 750, 200 + 300 + 300]);
 }

@@ -155,15 +155,20 @@ proptest! {
     }
 
     #[test]
-    fn under_a_steady_load_the_bank_comes_to_rest_in_two_cycles(
-        case in unlimited(), used in prop::collection::vec(0..1u64 << 40, 10)
+    fn under_a_steady_load_the_bank_brings_shares_in_proportion_to_use(
+        used in prop::collection::vec(1u64 << 19..1 << 20, 1..10)
     ) {
+        let seeds: Vec<_> = used.iter().map(|_| Seed::up(0, 1 << 20)).collect();
+        let bound = seeds.len() as u64 * (1 << 20);
+        let steady = used.iter().map(|&used| Some((used, None))).collect();
+        let directory = cluster(bound, &[None], &seeds);
+        let case = Case { directory, rounds: vec![steady; 40], parameters: json!({}) };
         let [_, mut policy] = both(&case.parameters);
-        let steady: Vec<_> = used.iter().take(case.directory.vms().count()).map(|&used| Some((used, None))).collect();
-        let case = Case { rounds: vec![steady; 4], ..case };
-        let mut seen = Vec::new();
-        play(&case, &mut *policy, |_, _, after| seen.push(after.to_vec()));
-        let close = |a: &[u64], b: &[u64]| a.iter().zip(b).all(|(a, b)| a.abs_diff(*b) <= 2 + a / 1_000_000);
-        prop_assert!(close(&seen[2], &seen[3]), "{seen:?}");
+        let end = desired(&play(&case, &mut *policy, |_, _, _| {}));
+        let sum = used.iter().sum::<u64>() as f64;
+        for (has, used) in end.iter().zip(&used) {
+            let due = *used as f64 / sum * bound as f64;
+            prop_assert!((*has as f64 - due).abs() <= 0.001 * due, "{has} instead of {due}: {end:?}");
+        }
     }
 }

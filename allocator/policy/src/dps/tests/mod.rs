@@ -105,11 +105,16 @@ fn parameters_that_make_no_sense_are_refused() {
     ] {
         assert!(Distributed::build(Resource::Cpu, bad.clone()).is_err(), "{bad}");
     }
-    for bad in [json!({ "rates": { "h0": -2 } }), json!({ "migrate": 1 }), json!({ "withhold": 0.5 })] {
+    for bad in [
+        json!({ "rates": { "h0": -2 } }),
+        json!({ "pay_every": 0 }),
+        json!({ "migrate": 1 }),
+        json!({ "withhold": 0.5 }),
+    ] {
         assert!(Bank::build(Resource::Cpu, bad.clone()).is_err(), "{bad}");
     }
     let message = Bank::build(Resource::Cpu, json!({ "banker": "usurer" })).unwrap_err().to_string();
     assert!(message.contains("max-min, proportional"), "{message}");
     assert!(distributed(json!({})).restore(&json!({ "newest": {} })).is_err());
-    assert!(bank(json!({})).restore(&json!({ "vm0": "yesterday" })).is_err());
+    assert!(bank(json!({})).restore(&json!({ "newest": { "vm0": "yesterday" }, "unpaid": 0 })).is_err());
 }
