@@ -25,6 +25,7 @@ use crate::front::Front;
 use crate::http1::rewrite::Onward;
 use crate::http1::{Length, RequestHead, ResponseHead};
 use crate::journal::Journal;
+use crate::kept::Kept;
 use crate::link::{Http1, Link, NoResponse, Unsayable};
 use crate::metrics::{Failure, Refusal};
 use crate::resume::{Representation, Rest};
@@ -101,6 +102,8 @@ struct Carried<'a, 'j, F> {
     head: &'a RequestHead,
     journal: &'a mut Journal<'j>,
     upload: Transfer,
+    /// What has gone of the request's body, where a server may say that it has not acted on it.
+    kept: Option<Box<Kept>>,
     /// Whether the rest of the request's body is not wanted.
     upload_over: bool,
 }
@@ -117,7 +120,8 @@ async fn relay(
     journal.explain(&view);
     let mut turns = Turns::new(client, &view, head.path());
     let mut turn = Some(turns.first(journal).await?);
-    let mut carried = Carried { client, front, head, journal, upload: Transfer::default(), upload_over: false };
+    let mut carried =
+        Carried { client, front, head, journal, upload: Transfer::default(), kept: None, upload_over: false };
     while let Some(mut account) = turn {
         match carried.attempt(&mut account, None).await {
             Ok((response, link)) => return Ok(carried.deliver(response, link, account, turns).await),
@@ -177,13 +181,15 @@ impl<F: Front> Carried<'_, '_, F> {
         let mut link = account.take();
         let mut closed = 0;
         loop {
-            // Nothing of the body has gone to a server that was tried before.
+            // Nothing of the body has gone to a server that was tried before, or it goes again from its beginning.
             self.upload = Transfer::default();
+            self.kept.iter_mut().for_each(|kept| kept.rewind());
             self.client.awaits_response();
             let mut carrier = match link.take() {
                 Some(link) => link,
                 None => connect(self.client, account, self.journal, closed > 1).await.map_err(Attempt::Elsewhere)?,
             };
+            self.keeps_body_for(&carrier);
             let peer = self.client.peer();
             let peers = self.client.worker().peers();
             let onward = Onward {
@@ -217,15 +223,25 @@ impl<F: Front> Carried<'_, '_, F> {
         }
     }
 
+    /// Keeps what goes of the body, as far as it fits a buffer, where the server may refuse the request after that.
+    fn keeps_body_for(&mut self, link: &Link) {
+        if matches!(link, Link::Http2(_)) && self.head.length != Length::None && self.kept.is_none() {
+            let worker = self.client.worker();
+            self.kept = Some(Box::new(Kept::new(worker.limits().buffer, worker.wire().memory.hold())));
+        }
+    }
+
     /// Whether the server may see the request again, or another in its place.
     fn may_repeat(&self, error: &NoAnswer) -> bool {
-        let repeatable = match error {
-            NoAnswer::Server(NoResponse::Refused) => true,
+        let nothing_went = self.upload.bytes == 0;
+        match error {
+            NoAnswer::Server(NoResponse::Refused) => {
+                nothing_went || self.kept.as_ref().is_some_and(|kept| kept.is_whole())
+            }
             // It has perhaps acted on it.
-            NoAnswer::Server(NoResponse::Closed) => self.head.method.is_idempotent(),
+            NoAnswer::Server(NoResponse::Closed) => nothing_went && self.head.method.is_idempotent(),
             _ => false,
-        };
-        repeatable && self.upload.bytes == 0
+        }
     }
 
     /// Sends the request and waits for the final response's head.
@@ -277,7 +293,10 @@ impl<F: Front> Carried<'_, '_, F> {
             return Poll::Ready(Ok(()));
         }
         let client = self.client;
-        let polled = self.upload.poll(cx, self.front, link, || client.moved());
+        let polled = match &mut self.kept {
+            None => self.upload.poll(cx, self.front, link, || client.moved()),
+            Some(kept) => self.upload.poll(cx, &mut kept.before(self.front), link, || client.moved()),
+        };
         client.upload.report(self.upload.bytes, self.upload.waits_for() == Some(Side::Source));
         let result = ready!(polled);
         self.upload_over = true;
@@ -295,6 +314,8 @@ impl<F: Front> Carried<'_, '_, F> {
     /// Hands the response on to the client. Where it breaks off, `others` may have the rest.
     async fn deliver(mut self, response: ResponseHead, link: Link, mut account: Account, mut others: Turns<'_>) -> End {
         account.responded(response.status);
+        // The server acts on it.
+        drop(self.kept.take_if(|kept| kept.is_through()));
         account.pool().tally.first_byte.record(self.journal.responds(response.status));
         let mut link = match link {
             Link::Http1(link) if response.status == StatusCode::SWITCHING_PROTOCOLS => {

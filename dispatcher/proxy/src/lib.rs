@@ -63,6 +63,7 @@ mod http2;
 mod ids;
 mod io;
 mod journal;
+mod kept;
 mod limits;
 mod link;
 pub mod log;

@@ -3,7 +3,7 @@
 
 mod kit;
 
-use kit::http2::{ACK, DATA, END_STREAM, INTERNAL_ERROR, NO_ERROR, PING, REFUSED_STREAM, RST_STREAM};
+use kit::http2::{ACK, DATA, END_STREAM, HEADERS, INTERNAL_ERROR, NO_ERROR, PING, REFUSED_STREAM, RST_STREAM};
 use kit::http2_server::{Http2Server, failures, in_front_of, mixed, scripted};
 use kit::{Client, Server, nowhere, wait_for};
 use std::sync::Arc;
@@ -68,12 +68,102 @@ fn rfc9113_8_7_a_refused_request_goes_to_the_next_server() {
     });
     let other = Server::named("other");
     for method in ["GET", "POST"] {
-        let dispatcher = mixed(&server, &other);
+        let dispatcher = mixed(&server, &other, |_| {});
         let mut client = Client::of(&dispatcher);
         client.send(format!("{method} / HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert_eq!(client.response().unwrap().text(), "other");
         assert_eq!(failures(&dispatcher, "s1", "closed"), 1);
     }
+}
+
+const CHUNKED_POST: &str = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// The server has taken a part of the body, or all of it with its trailers, before it goes; the client is not asked again.
+#[test]
+fn rfc9113_6_8_a_body_that_has_begun_goes_on_another_connection_from_its_beginning() {
+    for whole_at_once in [true, false] {
+        let (gone, went) = std::sync::mpsc::channel();
+        let server = scripted(&[], move |frames| {
+            let stream = frames.request()?;
+            if frames.number() == 0 {
+                frames.answer(stream, "first")?;
+                let refused = frames.request()?;
+                let mut body = Vec::new();
+                while body.len() < if whole_at_once { 6 } else { 3 } {
+                    body.extend(frames.next(DATA)?.payload);
+                }
+                assert_eq!(refused, 3);
+                frames.goes_away(1, NO_ERROR)?;
+                gone.send(()).unwrap();
+                return frames.wait_for_end();
+            }
+            let mut body = Vec::new();
+            let trailers = loop {
+                let frame = frames.next_of(&[DATA, HEADERS])?;
+                if frame.kind == HEADERS {
+                    break frame;
+                }
+                body.extend(frame.payload);
+            };
+            assert_ne!(trailers.flags & END_STREAM, 0);
+            frames.answer(stream, std::str::from_utf8(&body).unwrap())?;
+            frames.wait_for_end()
+        });
+        let dispatcher = in_front_of(&[server.endpoint()], |_| {});
+        let mut client = Client::of(&dispatcher);
+        assert_eq!(client.get("/").text(), "first");
+        let (begun, rest) = (format!("{CHUNKED_POST}3\r\nabc\r\n"), "3\r\ndef\r\n0\r\nX-Sum: 1\r\n\r\n");
+        if whole_at_once {
+            client.send(format!("{begun}{rest}"));
+            went.recv_timeout(kit::PATIENCE).unwrap();
+        } else {
+            client.send(begun);
+            went.recv_timeout(kit::PATIENCE).unwrap();
+            client.send(rest);
+        }
+        assert_eq!(client.response().unwrap().text(), "abcdef", "{whole_at_once}");
+        assert_eq!(failures(&dispatcher, "s1", "closed"), 0);
+    }
+}
+
+#[test]
+fn rfc9113_8_7_a_refused_body_goes_to_the_next_server_if_it_was_kept() {
+    let server = scripted(&[], |frames| {
+        loop {
+            let stream = frames.request()?;
+            while frames.next_of(&[DATA])?.flags & END_STREAM == 0 {}
+            frames.reset(stream, REFUSED_STREAM)?;
+        }
+    });
+    let other = Server::well(|request| request.text().len().to_string());
+    for (length, status) in [(10, 200), (20_000, 502)] {
+        // Less than the server's windows, so that all of it goes; more than is kept, in the second case.
+        let dispatcher = mixed(&server, &other, |config| config.limits.buffer = 8192);
+        let mut client = Client::of(&dispatcher);
+        client.send(format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length)));
+        let response = client.response().unwrap();
+        assert_eq!(response.status(), status, "{length}");
+        if status == 200 {
+            assert_eq!(response.text(), length.to_string());
+        }
+        assert_eq!(failures(&dispatcher, "s1", "closed"), 1);
+    }
+}
+
+/// It has looked at the request, and may have acted on it.
+#[test]
+fn rfc9113_6_8_a_post_that_a_server_has_looked_at_is_not_sent_again() {
+    let server = scripted(&[], |frames| {
+        let stream = frames.request()?;
+        frames.next(DATA)?;
+        frames.goes_away(stream, NO_ERROR)
+    });
+    let other = Server::named("other");
+    let dispatcher = mixed(&server, &other, |_| {});
+    let mut client = Client::of(&dispatcher);
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc");
+    assert_eq!(client.response().unwrap().status(), 502);
+    assert_eq!((server.connections(), other.requests()), (1, vec![]));
 }
 
 #[test]
@@ -86,7 +176,7 @@ fn rfc9113_8_7_what_a_server_may_have_acted_on_goes_elsewhere_only_if_it_may_be_
     });
     let other = Server::named("other");
     for (method, status) in [("GET", 200), ("POST", 502)] {
-        let dispatcher = mixed(&server, &other);
+        let dispatcher = mixed(&server, &other, |_| {});
         let mut client = Client::of(&dispatcher);
         client.send(format!("{method} / HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert_eq!(client.response().unwrap().status(), status, "{method}");
@@ -256,7 +346,7 @@ fn a_body_that_dies_with_its_connection_is_gone_on_with_by_http_1() {
         let head = "206 Partial Content\r\nContent-Length: 13\r\nContent-Range: bytes 7-19/20\r\nETag: \"v1\"";
         connection.send(format!("HTTP/1.1 {head}\r\n\r\n789abcdefghij"))
     });
-    assert_eq!(kit::get(&mixed(&first, &second), "/").text(), "0123456789abcdefghij");
+    assert_eq!(kit::get(&mixed(&first, &second, |_| {}), "/").text(), "0123456789abcdefghij");
 }
 
 #[test]

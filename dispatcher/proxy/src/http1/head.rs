@@ -152,7 +152,7 @@ pub(crate) struct Field {
 }
 
 /// The fields of a message, with the bytes that they stand in.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Fields {
     bytes: Vec<u8>,
     list: Vec<Field>,

@@ -276,10 +276,11 @@ pub fn before(server: &Http2Server) -> Handle {
 }
 
 /// The first server speaks HTTP/2, the second HTTP/1.1.
-pub fn mixed(first: &Server, second: &Server) -> Handle {
+pub fn mixed(first: &Server, second: &Server, change: impl FnOnce(&mut Config)) -> Handle {
     super::dispatcher(&[first.endpoint(), second.endpoint()], |config| {
         let Source::Static(servers) = &mut config.source else { panic!("a fixed list") };
         servers[0].manner.protocol = Protocol::Http2;
+        change(config);
     })
 }
 
