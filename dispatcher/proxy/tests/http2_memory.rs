@@ -4,12 +4,10 @@ mod kit;
 
 use kit::http2::{END_STREAM, GET, Peer, WINDOW_UPDATE, frame};
 use kit::{Server, dispatcher, get, metric, wait_for, with_admin};
-use std::net::Shutdown;
 
 /// A client takes nothing of what it has asked for.
 #[test]
 fn what_http_2_waits_to_send_is_counted() {
-    const BUFFER: u64 = 64 << 10;
     let server = Server::run(|connection| {
         if connection.head()?.path() == "/small" {
             return connection.answer("small");
@@ -31,8 +29,9 @@ fn what_http_2_waits_to_send_is_counted() {
         streams += 1;
         get(&dispatcher, "/small").status() == 503
     });
-    assert!(streams > 3 && memory() > (1 << 20) - 3 * BUFFER, "{} bytes with {streams} streams", memory());
-    hungry.stream.shutdown(Shutdown::Both).unwrap();
+    assert!(streams > 3 && memory() > 512 << 10, "{} bytes with {streams} streams", memory());
+    // Closed with something unread, it ends in a reset.
+    drop(hungry);
     wait_for("nothing is held", || memory() <= 256 << 10);
 }
 
@@ -58,6 +57,6 @@ fn what_http_2_has_read_and_nobody_takes_is_counted() {
     }
     wait_for("all are there", || server.requests().len() == 40);
     assert!(memory() >= before + 20 * (64 << 10) - (256 << 10), "{} after {before}", memory());
-    peer.stream.shutdown(Shutdown::Both).unwrap();
+    drop(peer);
     wait_for("nothing is held", || memory() <= 256 << 10);
 }
