@@ -1,8 +1,10 @@
 //! Bodies, streamed at the pace of the slower side.
 
 use crate::http1::head::Fields;
+use crate::splice::WORTHWHILE;
 use std::io;
 use std::task::{Context, Poll, ready};
+use tokio::net::TcpStream;
 
 /// What a body goes on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,15 @@ pub(crate) trait Source {
     fn took(&mut self, n: usize);
     /// The trailer section, if there was one, once the body has ended.
     fn trailers(&mut self) -> Option<Fields>;
+    /// The socket that the next bytes of the body come from as they are, and how many they are, if that is so and none
+    /// of them has come to [`data`](Self::data).
+    fn tap(&self) -> Option<(&TcpStream, u64)> {
+        None
+    }
+    /// The next `n` bytes were taken from the [`tap`](Self::tap).
+    fn drew(&mut self, n: usize) {
+        let _ = n;
+    }
 }
 
 /// Where a body goes.
@@ -42,6 +53,18 @@ pub(crate) trait Sink {
     fn finish(&mut self, trailers: Option<&Fields>);
     /// Sends what is kept.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Whether it can [draw](Self::poll_draw) from a socket.
+    fn draws(&mut self) -> bool {
+        false
+    }
+    /// Takes up to `most` bytes from a socket, unseen, and keeps them to be sent; 0 at that socket's end. Nothing else may
+    /// be kept.
+    ///
+    /// # Errors
+    /// Those of the socket; [`Unsupported`](io::ErrorKind::Unsupported) if it does not [draw](Self::draws) after all.
+    fn poll_draw(&mut self, _: &mut Context<'_>, _: &TcpStream, _: u64) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
 }
 
 /// Why a body did not get across.
@@ -97,6 +120,11 @@ impl Transfer {
     ) -> Poll<Result<(), Broken>> {
         self.waits_for = Some(Side::Sink);
         while !self.ended {
+            if from.tap().is_some_and(|(_, left)| left >= WORTHWHILE) && to.draws() {
+                ready!(self.poll_drawn(cx, from, to)?);
+                moved();
+                continue;
+            }
             let piece = match from.poll_piece(cx) {
                 Poll::Ready(piece) => piece.map_err(Broken::Source)?,
                 Poll::Pending => {
@@ -120,6 +148,28 @@ impl Transfer {
             }
         }
         self.waits_for = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Moves some of what is left without looking at it.
+    fn poll_drawn(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut impl Source,
+        to: &mut impl Sink,
+    ) -> Poll<Result<(), Broken>> {
+        let Some((socket, left)) = from.tap() else { return Poll::Ready(Ok(())) };
+        ready!(to.poll_flush(cx)).map_err(|_| Broken::Sink)?;
+        self.waits_for = Some(Side::Source);
+        match ready!(to.poll_draw(cx, socket, left)) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            Ok(0) | Err(_) => return Poll::Ready(Err(Broken::Source(BodyError::Ended))),
+            Ok(n) => {
+                from.drew(n);
+                self.bytes += n as u64;
+            }
+        }
+        self.waits_for = Some(Side::Sink);
         Poll::Ready(Ok(()))
     }
 

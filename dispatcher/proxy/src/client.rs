@@ -14,6 +14,7 @@ use crate::metrics::Wait;
 use crate::origin::origin;
 use crate::peer::Peer;
 use crate::pool::Pool;
+use crate::socket::Socket;
 use crate::tls::{Acceptor, Fault, TlsVersion};
 use crate::worker::Worker;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -23,7 +24,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// How long a client may go on sending after the last response, which is read and forgotten.
 const LINGER: Duration = Duration::from_secs(2);
@@ -31,8 +31,8 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How long after it has connected a client's first request is waited for in any case.
 const NEW: Duration = Duration::from_secs(1);
 
-/// How long a connection rests in a task of its own before it is parked: a task that ends and one that begins cost more
-/// time than is worth the memory where clients have more to say.
+/// Clients that ask again within this keep their task: one that ends and one that begins cost more time than is worth the
+/// memory.
 const NAP: Duration = Duration::from_millis(100);
 
 /// What a client's connection waits for. Each has a time-out of its own.
@@ -91,7 +91,9 @@ pub(crate) struct Client {
     overdue: Cell<bool>,
     /// Set likewise where a body moves, but too slowly: no progress takes that back.
     slow: Cell<bool>,
-    /// Set likewise where a rest has become a long one; the task then gives the connection away to be parked.
+    /// Whether the last rest was a short one, so that the next is taken for one too.
+    naps: Cell<bool>,
+    /// Whether the rest is long, or is taken for a long one; the task then gives the connection away to be parked.
     rests_long: Cell<bool>,
     task: OnceCell<Waker>,
     /// Those of its streams.
@@ -114,6 +116,7 @@ impl Client {
             since,
             overdue: Cell::new(false),
             slow: Cell::new(false),
+            naps: Cell::new(false),
             rests_long: Cell::new(false),
             task: OnceCell::new(),
             streams: RefCell::default(),
@@ -205,7 +208,7 @@ impl Client {
         self.upload.reset();
         self.download.reset();
         self.slow.set(false);
-        self.rests_long.set(false);
+        self.rests_long.set(!self.naps.get() && self.is_plain());
         self.enter(Phase::Rest);
     }
 
@@ -225,6 +228,11 @@ impl Client {
     /// takes this one.
     pub(crate) fn is_new(&self) -> bool {
         self.phase.get() == Phase::Head && self.worker.clock().now().since(self.since.get()) < NEW
+    }
+
+    /// Its last rest took so long.
+    pub(crate) fn has_rested(&self, rest: Duration) {
+        self.naps.set(rest < NAP);
     }
 
     /// Whether the connection has nothing to say for so long that it need not have a task.
@@ -314,14 +322,14 @@ impl Client {
     /// `served` tells whether it was before.
     pub(crate) async fn serve(
         self: &Rc<Self>,
-        stream: TcpStream,
+        socket: Socket,
         acceptor: Option<Arc<Acceptor>>,
         served: bool,
     ) -> Option<std::net::TcpStream> {
         self.begins().await;
         let (io, by_http2) = match acceptor {
-            None => (Io::Plain(stream), false),
-            Some(acceptor) => match self.shake_hands(stream, &acceptor).await {
+            None => (Io::Plain(socket), false),
+            Some(acceptor) => match self.shake_hands(socket, &acceptor).await {
                 Some(agreed) => agreed,
                 None => return None,
             },
@@ -335,7 +343,7 @@ impl Client {
             let end = match front.request().await {
                 Ok(head) => exchange::run(self, &mut front, &head).await,
                 Err(NoRequest::Refused(refusal)) => Box::pin(exchange::refuse(self, &mut front, refusal)).await,
-                Err(NoRequest::Rests) => return front.conn().io().apart().ok(),
+                Err(NoRequest::Rests) => return front.conn().io().take().ok(),
                 Err(NoRequest::Gone) => {
                     front.leave();
                     break;
@@ -356,10 +364,10 @@ impl Client {
     }
 
     /// The connection under TLS, and whether it speaks HTTP/2; `None` where the client does not get that far.
-    async fn shake_hands(&self, stream: TcpStream, acceptor: &Acceptor) -> Option<(Io, bool)> {
+    async fn shake_hands(&self, socket: Socket, acceptor: &Acceptor) -> Option<(Io, bool)> {
         self.enter(Phase::Handshake);
         // Its state is large and short-lived: it shall not make the task of every connection as large.
-        let mut accepting = Box::pin(acceptor.accept(stream));
+        let mut accepting = Box::pin(async { acceptor.accept(socket.into_watched()?).await });
         let accepted = poll_fn(|cx| match accepting.as_mut().poll(cx) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
             Poll::Pending if self.is_overdue() || self.worker.is_draining() => Poll::Ready(None),

@@ -8,20 +8,25 @@ use crate::buffer::{Buffer, Buffers};
 use crate::http1::head::{self, Fields, Rules};
 use crate::http1::{Chunked, Length, Scan, chunked, rewrite};
 use crate::io::Io;
+use crate::splice::{Pipe, Pipes};
 use std::io::{self, Write};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
 
 /// So many bytes of chunks and small pieces are gathered before they are written.
 const GATHERED: usize = 32 * 1024;
 /// A piece of a body that is no longer goes out in one with what is staged: copying it costs less than a second slice.
 const COPIED: usize = 4096;
+/// With a head so much is read at most: what a large body begins with is copied, the rest need not be.
+const WITH_HEAD: usize = 16 * 1024;
 
 /// What connections of a thread have in common.
 #[derive(Debug)]
 pub(crate) struct Wire {
     pub(crate) buffers: Buffers,
+    pub(crate) pipes: Pipes,
     pub(crate) rules: Rules,
     pub(crate) memory: Rc<Purse>,
 }
@@ -62,6 +67,8 @@ pub(crate) struct Conn {
     staged: Vec<u8>,
     /// How much of it has gone.
     gone: usize,
+    /// What was drawn from another socket and goes out after that; nothing is staged while it holds something.
+    pipe: Option<Pipe>,
     /// Whether the body that goes out is chunked.
     chunked: bool,
     /// What `input` and `staged` take.
@@ -80,6 +87,7 @@ impl Conn {
             trailers: None,
             staged: Vec::new(),
             gone: 0,
+            pipe: None,
             chunked: false,
         }
     }
@@ -87,13 +95,16 @@ impl Conn {
     /// Gives back the space of what has been taken, and accounts for the rest.
     fn settle(&mut self) {
         self.wire.buffers.reclaim(&mut self.input);
-        self.memory.resize(self.input.size() + self.staged.capacity());
+        self.memory.resize(self.input.size() + self.staged.capacity() + self.piped());
     }
 
     /// Waits for more bytes; 0 at the end. There must be room.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.wire.buffers.lend(&mut self.input);
-        let read = self.io.poll_read(cx, self.input.room());
+        let most = if self.is_read() { WITH_HEAD } else { usize::MAX };
+        let room = self.input.room();
+        let most = most.min(room.len());
+        let read = self.io.poll_read(cx, &mut room[..most]);
         match read {
             Poll::Ready(Ok(n)) => self.input.filled(n),
             Poll::Ready(Err(_)) => {}
@@ -157,18 +168,28 @@ impl Conn {
     }
 
     fn staging(&mut self) -> &mut Vec<u8> {
+        debug_assert_eq!(self.piped(), 0, "what was drawn goes first");
         self.wire.buffers.lend_staging(&mut self.staged);
         &mut self.staged
     }
 
     /// Whether everything that was staged is gone.
     pub(crate) fn is_flushed(&self) -> bool {
+        self.is_unstaged() && self.piped() == 0
+    }
+
+    /// How many bytes were drawn and have not gone.
+    fn piped(&self) -> usize {
+        self.pipe.as_ref().map_or(0, Pipe::holds)
+    }
+
+    fn is_unstaged(&self) -> bool {
         self.gone == self.staged.len()
     }
 
     fn sent(&mut self, n: usize) {
         self.gone += n;
-        if self.is_flushed() {
+        if self.is_unstaged() {
             self.wire.buffers.reclaim_staging(&mut self.staged);
             self.gone = 0;
             self.settle();
@@ -225,6 +246,27 @@ impl Conn {
     /// Whether another exchange can begin: nothing waits or is under way in either direction, nor has come unasked.
     pub(crate) fn is_at_rest(&mut self) -> bool {
         self.is_read() && self.input.is_empty() && self.is_flushed() && self.io.is_quiet()
+    }
+
+    /// Leaves the pipe to the next who wants one.
+    fn put_pipe_aside(&mut self) {
+        if let Some(pipe) = self.pipe.take() {
+            self.wire.pipes.put(pipe);
+        }
+    }
+
+    /// The next `n` bytes of the incoming body were taken.
+    fn advance(&mut self, n: usize) {
+        match &mut self.reading {
+            Reading::Exact(left) => {
+                *left -= n as u64;
+                if *left == 0 {
+                    self.reading = Reading::Over;
+                }
+            }
+            Reading::Chunked(state) => state.took(n),
+            _ => {}
+        }
     }
 
     /// Takes away `n` bytes of framing.
@@ -297,26 +339,28 @@ impl Source for Conn {
 
     fn took(&mut self, n: usize) {
         self.input.take(n);
-        match &mut self.reading {
-            Reading::Exact(left) => {
-                *left -= n as u64;
-                if *left == 0 {
-                    self.reading = Reading::Over;
-                }
-            }
-            Reading::Chunked(state) => state.took(n),
-            _ => {}
-        }
+        self.advance(n);
     }
 
     fn trailers(&mut self) -> Option<Fields> {
         self.trailers.take()
     }
+
+    fn tap(&self) -> Option<(&TcpStream, u64)> {
+        match &self.reading {
+            Reading::Exact(left) if self.input.is_empty() => Some((self.io.plain()?.if_watched()?, *left)),
+            _ => None,
+        }
+    }
+
+    fn drew(&mut self, n: usize) {
+        self.advance(n);
+    }
 }
 
 impl Sink for Conn {
     fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        if self.staged.len() - self.gone >= GATHERED {
+        if self.piped() > 0 || self.staged.len() - self.gone >= GATHERED {
             ready!(self.poll_flush(cx))?;
         }
         if self.chunked {
@@ -358,12 +402,47 @@ impl Sink for Conn {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.is_flushed() {
+        while !self.is_unstaged() {
             match ready!(self.io.poll_write(cx, &self.staged[self.gone..], &[]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.sent(written),
             }
         }
+        if self.piped() > 0
+            && let (Some(pipe), Some(socket)) = (&mut self.pipe, self.io.plain_watched())
+        {
+            let drained = pipe.poll_drain(cx, socket?);
+            if drained.is_ready() {
+                self.put_pipe_aside();
+            }
+            self.settle();
+            ready!(drained)?;
+        }
         self.io.poll_flush(cx)
+    }
+
+    fn draws(&mut self) -> bool {
+        if self.chunked || self.io.plain().is_none() {
+            return false;
+        }
+        if self.pipe.is_none() {
+            self.pipe = self.wire.pipes.take();
+        }
+        self.pipe.is_some()
+    }
+
+    fn poll_draw(&mut self, cx: &mut Context<'_>, socket: &TcpStream, most: u64) -> Poll<io::Result<usize>> {
+        let Some(pipe) = &mut self.pipe else { return Poll::Ready(Err(io::ErrorKind::Unsupported.into())) };
+        let drawn = pipe.poll_draw(cx, socket, most);
+        if pipe.holds() == 0 {
+            self.put_pipe_aside();
+        }
+        self.settle();
+        if let Poll::Ready(Err(error)) = &drawn
+            && self.wire.pipes.are_useless(error)
+        {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        }
+        drawn
     }
 }

@@ -11,6 +11,7 @@ use crate::members::Orders;
 use crate::metrics::ClientTally;
 use crate::reload::{Loader, ReloadError, Reloads};
 use crate::routes::Routes;
+use crate::socket::watch;
 use crate::sockets::{Inherited, local_address};
 use crate::status::Status;
 use crate::tls::{Loaded, Tls, TlsError};
@@ -213,7 +214,7 @@ impl Dispatcher {
             let sinks = logs.iter().map(|(_, log)| log.sink()).collect();
             spawn(format!("proxy-{number}"), done.clone(), async move || {
                 let _works = works;
-                let taken = |(place, socket)| Ok((place, tokio::net::TcpListener::from_std(socket)?));
+                let taken = |(place, socket)| Ok((place, watch(socket)?));
                 let listeners = listeners.into_iter().map(taken).collect::<io::Result<_>>();
                 match listeners.and_then(|listeners| Ok((listeners, Worker::new(shared, tally, sinks)?))) {
                     Ok((listeners, worker)) => Rc::new(worker).run(listeners, stopped).await,

@@ -13,6 +13,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
+use tokio::net::TcpStream;
 
 /// So many empty lines before a request are read over, which some clients send after a body (RFC 9112, section 2.2).
 const MOST_EMPTY_LINES: usize = 4;
@@ -107,6 +108,9 @@ impl Http1 {
     /// Waits for a request's head; `None` for an empty line in its place.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Box<RequestHead>>, NoRequest>> {
         let (client, began) = (&self.client, &mut self.began);
+        if client.may_be_parked() && self.conn.waiting().is_empty() && !client.worker().is_draining() {
+            return Poll::Ready(Err(NoRequest::Rests));
+        }
         let has_read = || {
             client.has_read();
             began.get_or_insert_with(Instant::now);
@@ -278,6 +282,14 @@ impl Source for Http1 {
     fn trailers(&mut self) -> Option<Fields> {
         self.conn.trailers()
     }
+
+    fn tap(&self) -> Option<(&TcpStream, u64)> {
+        self.conn.tap()
+    }
+
+    fn drew(&mut self, n: usize) {
+        self.conn.drew(n);
+    }
 }
 
 impl Sink for Http1 {
@@ -291,6 +303,14 @@ impl Sink for Http1 {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.conn.poll_flush(cx)
+    }
+
+    fn draws(&mut self) -> bool {
+        self.conn.draws()
+    }
+
+    fn poll_draw(&mut self, cx: &mut Context<'_>, socket: &TcpStream, most: u64) -> Poll<io::Result<usize>> {
+        self.conn.poll_draw(cx, socket, most)
     }
 }
 

@@ -1,10 +1,13 @@
 //! Sockets.
 
+use crate::socket::Socket;
 use crate::tls;
+use socket2::SockRef;
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -12,7 +15,7 @@ use tokio::net::TcpStream;
 #[derive(Debug)]
 pub(crate) enum Io {
     /// Bytes as they are.
-    Plain(TcpStream),
+    Plain(Socket),
     /// Bytes under TLS.
     Tls(Box<tls::Stream>),
 }
@@ -27,18 +30,15 @@ impl Io {
     /// Fills some of `room`; none at the end.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
-            Io::Plain(stream) => Pin::new(stream).poll_read(cx, room),
+            Io::Plain(socket) => socket.poll_fill(cx, room),
             Io::Tls(stream) => Pin::new(stream).poll_read(cx, room),
         }
     }
 
     /// Writes some of `first` and, once that is written, of `then`.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, first: &[u8], then: &[u8]) -> Poll<io::Result<usize>> {
-        // A single slice costs the kernel less than a list of them.
         match self {
-            Io::Plain(stream) if then.is_empty() => Pin::new(stream).poll_write(cx, first),
-            Io::Plain(stream) if first.is_empty() => Pin::new(stream).poll_write(cx, then),
-            Io::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(then)]),
+            Io::Plain(socket) => socket.poll_write(cx, first, then),
             Io::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(then)]),
         }
     }
@@ -46,7 +46,7 @@ impl Io {
     /// Sees to it that what was written is on its way.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Plain(_) => Poll::Ready(Ok(())),
             Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -54,7 +54,7 @@ impl Io {
     /// Says that nothing more will be written.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Plain(socket) => socket.poll_shutdown(cx),
             Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
@@ -67,10 +67,27 @@ impl Io {
         }
     }
 
-    fn socket(&self) -> &TcpStream {
+    /// The socket, if bytes pass it as they are.
+    pub(crate) fn plain(&self) -> Option<&Socket> {
         match self {
-            Io::Plain(stream) => stream,
-            Io::Tls(stream) => stream.get_ref().0,
+            Io::Plain(socket) => Some(socket),
+            Io::Tls(_) => None,
+        }
+    }
+
+    /// The socket that the runtime watches, if bytes pass it as they are.
+    pub(crate) fn plain_watched(&mut self) -> Option<io::Result<&mut TcpStream>> {
+        match self {
+            Io::Plain(socket) => Some(socket.watched()),
+            Io::Tls(_) => None,
+        }
+    }
+
+    /// The descriptor of its socket, unless that is lost.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Io::Plain(socket) => socket.descriptor(),
+            Io::Tls(stream) => Some(stream.get_ref().0.as_fd()),
         }
     }
 
@@ -85,34 +102,39 @@ impl Io {
 
     /// Makes the connection end in a reset.
     pub(crate) fn reset(&self) {
-        // Fails only where the connection has ended already.
-        let _ = self.socket().set_zero_linger();
+        if let Some(descriptor) = self.descriptor() {
+            // Fails only where the connection has ended already.
+            let _ = SockRef::from(&descriptor).set_linger(Some(Duration::ZERO));
+        }
     }
 
-    /// The socket once more, apart from the runtime, which knows it no more once this is dropped.
+    /// Takes the socket away, which the runtime watches no more.
     ///
     /// # Errors
-    /// If the system has no descriptor left.
-    pub(crate) fn apart(&self) -> io::Result<std::net::TcpStream> {
-        self.socket().as_fd().try_clone_to_owned().map(Into::into)
+    /// If there is none to be had: it is lost, or under TLS.
+    pub(crate) fn take(&mut self) -> io::Result<std::net::TcpStream> {
+        match self {
+            Io::Plain(socket) => socket.take(),
+            Io::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// Whether nothing came from the other side, not even its end, as far as the system has told.
     pub(crate) fn is_quiet(&mut self) -> bool {
-        // Of what is deciphered already, the end included, the socket knows nothing.
-        if let Io::Tls(stream) = self
-            && !stream.get_ref().1.wants_read()
-        {
-            return false;
-        }
-        let mut cx = Context::from_waker(Waker::noop());
-        // The readiness costs no system call; only where there is some, the socket is asked.
-        match self.socket().poll_read_ready(&mut cx) {
-            Poll::Pending => true,
-            Poll::Ready(Err(_)) => false,
-            Poll::Ready(Ok(())) => {
-                let mut byte = [0];
-                self.poll_read(&mut cx, &mut byte).is_pending()
+        match self {
+            Io::Plain(socket) => socket.is_quiet(),
+            // Of what is deciphered already, the end included, the socket knows nothing.
+            Io::Tls(stream) if !stream.get_ref().1.wants_read() => false,
+            Io::Tls(stream) => {
+                let mut cx = Context::from_waker(Waker::noop());
+                // The readiness costs no system call; only where there is some, the socket is asked.
+                match stream.get_ref().0.poll_read_ready(&mut cx) {
+                    Poll::Pending => true,
+                    Poll::Ready(Err(_)) => false,
+                    Poll::Ready(Ok(())) => {
+                        Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut [0])).is_pending()
+                    }
+                }
             }
         }
     }
@@ -120,10 +142,7 @@ impl Io {
 
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Io::Plain(stream) => Pin::new(stream).poll_read(cx, room),
-            Io::Tls(stream) => Pin::new(stream).poll_read(cx, room),
-        }
+        self.get_mut().poll_fill(cx, room)
     }
 }
 
@@ -138,7 +157,7 @@ impl AsyncWrite for Io {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Io::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Io::Plain(socket) => socket.poll_write_all(cx, slices),
             Io::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }

@@ -16,6 +16,7 @@ use crate::io::Io;
 use crate::metrics::Failure;
 use crate::proxy_protocol::{self, Ends};
 use crate::server::Server;
+use crate::socket::Socket;
 use crate::tls::Connector;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -88,7 +89,7 @@ pub(crate) async fn open(
         stream.write_all(&header).await?;
     }
     if !server.endpoint.has_tls() {
-        return Ok((Io::Plain(stream), manner.protocol));
+        return Ok((Io::Plain(Socket::Watched(stream)), manner.protocol));
     }
     let connecting = connector.connect(stream, server.endpoint.host(), manner.protocol);
     let (stream, agreed) = connecting.await.map_err(ConnectError::Tls)?;
@@ -195,6 +196,20 @@ impl Source for Link {
             Link::Http2(stream) => stream.trailers(),
         }
     }
+
+    fn tap(&self) -> Option<(&TcpStream, u64)> {
+        match self {
+            Link::Http1(link) => link.conn.tap(),
+            Link::Http2(stream) => stream.tap(),
+        }
+    }
+
+    fn drew(&mut self, n: usize) {
+        match self {
+            Link::Http1(link) => link.conn.drew(n),
+            Link::Http2(stream) => stream.drew(n),
+        }
+    }
 }
 
 impl Sink for Link {
@@ -216,6 +231,20 @@ impl Sink for Link {
         match self {
             Link::Http1(link) => link.conn.poll_flush(cx),
             Link::Http2(stream) => stream.poll_flush(cx),
+        }
+    }
+
+    fn draws(&mut self) -> bool {
+        match self {
+            Link::Http1(link) => link.conn.draws(),
+            Link::Http2(stream) => stream.draws(),
+        }
+    }
+
+    fn poll_draw(&mut self, cx: &mut Context<'_>, socket: &TcpStream, most: u64) -> Poll<io::Result<usize>> {
+        match self {
+            Link::Http1(link) => link.conn.poll_draw(cx, socket, most),
+            Link::Http2(stream) => stream.poll_draw(cx, socket, most),
         }
     }
 }

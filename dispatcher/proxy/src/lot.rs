@@ -4,6 +4,7 @@
 //! its socket, an entry here, and a place in a set of epoll that the runtime knows as one thing to watch.
 
 use crate::clock::Tick;
+use crate::socket::watch;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use slab::Slab;
@@ -12,7 +13,6 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// So many connections are taken out at once.
@@ -40,12 +40,8 @@ impl<T> Lot<T> {
     ///
     /// # Errors
     /// If the system has no descriptor left.
-    #[expect(
-        deprecated,
-        reason = "safe for a descriptor that is owned; its successor is `unsafe` for the sake of others"
-    )]
     pub(crate) fn new() -> io::Result<Self> {
-        let epoll = AsyncFd::with_interest(epoll::create(CreateFlags::CLOEXEC)?, Interest::READABLE)?;
+        let epoll = watch(epoll::create(CreateFlags::CLOEXEC)?)?;
         Ok(Lot { epoll, parked: RefCell::default() })
     }
 

@@ -1,6 +1,7 @@
 //! Who is at the other end of a client's connection, which a trusted proxy before it may tell by a PROXY header.
 
 use crate::proxy_protocol::{self, BadHeader, Ends, LONGEST};
+use crate::socket::Socket;
 use crate::trust::Trust;
 use std::io;
 use std::time::Duration;
@@ -63,16 +64,11 @@ impl NoHeader {
 ///
 /// # Errors
 /// [`NoHeader`]. The connection must then be closed.
-pub(crate) async fn announced(
-    stream: &mut TcpStream,
-    own: Ends,
-    trust: &Trust,
-    wait: Duration,
-) -> Result<Ends, NoHeader> {
+pub(crate) async fn announced(socket: &mut Socket, own: Ends, trust: &Trust, wait: Duration) -> Result<Ends, NoHeader> {
     if !trust.covers(own.source.ip()) {
         return Err(NoHeader::Stranger);
     }
-    let header = timeout(wait, take_header(stream)).await.map_err(|_| NoHeader::Late(wait))??;
+    let header = timeout(wait, take_header(socket.watched()?)).await.map_err(|_| NoHeader::Late(wait))??;
     Ok(header.ends.unwrap_or(own))
 }
 

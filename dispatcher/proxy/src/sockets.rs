@@ -1,9 +1,10 @@
 //! Listening sockets: made here, or inherited.
 
 use crate::error::StartError;
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 /// Connections that wait in the kernel to be accepted, per listener.
 const BACKLOG: i32 = 1024;
@@ -123,6 +124,16 @@ fn bind(address: SocketAddr, sharing: Sharing) -> Result<TcpListener, StartError
     listen().map_err(|source: io::Error| StartError::Listen { address, source })
 }
 
+/// Accepts a connection, which does not block, and who made it.
+///
+/// # Errors
+/// If none waits, or the system could not accept one.
+pub(crate) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, source) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    let source = source.and_then(|source| source.try_into().ok()).ok_or(io::ErrorKind::ConnectionAborted)?;
+    Ok((stream.into(), source))
+}
+
 pub(crate) fn local_address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
     listener.local_addr().map_err(StartError::System)
 }
@@ -130,7 +141,6 @@ pub(crate) fn local_address(listener: &TcpListener) -> Result<SocketAddr, StartE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpStream;
 
     fn sockets(number: usize) -> (SocketAddr, Vec<TcpListener>) {
         let bound = bind_all("127.0.0.1:0".parse().unwrap(), number).unwrap();

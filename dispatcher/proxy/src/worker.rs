@@ -1,6 +1,7 @@
 //! One thread of the data path: its listeners, its clients, its connections to servers.
 
 use crate::admission::connections;
+use crate::admission::descriptors;
 use crate::admission::memory::Purse;
 use crate::admission::pace::Least;
 use crate::admission::rate::Key;
@@ -25,16 +26,20 @@ use crate::pool::Pool;
 use crate::proxy_protocol::Ends;
 use crate::routes::Routes;
 use crate::server::Server;
+use crate::socket::Socket;
+use crate::sockets;
+use crate::splice::Pipes;
 use crate::tls::{Acceptor, Connector};
 use crate::trace::Sampling;
 use foldhash::fast::FixedState;
 use http::Method;
 use std::cell::{Cell, RefCell, RefMut};
+use std::net::TcpListener;
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use std::{collections::HashMap, io, rc::Rc};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{Interest, unix::AsyncFd};
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
@@ -296,7 +301,7 @@ impl Worker {
     /// Serves until it is told to stop; returns how many connections were cut off then.
     pub(crate) async fn run(
         self: Rc<Self>,
-        listeners: Vec<(usize, TcpListener)>,
+        listeners: Vec<(usize, AsyncFd<TcpListener>)>,
         mut stop: watch::Receiver<Stop>,
     ) -> usize {
         spawn_local(self.clone().keep_time());
@@ -335,16 +340,17 @@ impl Worker {
     }
 
     /// Accepts connections to the address with that place among those of the configuration.
-    async fn accept(self: Rc<Self>, listener: TcpListener, place: usize) {
+    async fn accept(self: Rc<Self>, listener: AsyncFd<TcpListener>, place: usize) {
         let acceptor = self.shared.tls.acceptor.clone().filter(|_| self.shared.config.speaks_tls(place));
         // Connections to a listener at one address are to that address.
-        let address = listener.local_addr().ok().filter(|address| !address.ip().is_unspecified());
+        let address = listener.get_ref().local_addr().ok().filter(|address| !address.ip().is_unspecified());
         loop {
-            match listener.accept().await {
+            match listener.async_io(Interest::READABLE, sockets::accept).await {
                 Ok((stream, source)) => {
                     // Fails only where the client has gone already.
                     if let Ok(destination) = address.map_or_else(|| stream.local_addr(), Ok) {
-                        self.receive(stream, Ends { source, destination }, acceptor.clone(), place).await;
+                        let own = Ends { source, destination };
+                        self.receive(Socket::fresh(stream), own, acceptor.clone(), place).await;
                     }
                 }
                 Err(error) if is_the_clients(&error) => {}
@@ -358,7 +364,7 @@ impl Worker {
 
     /// Finds out who is at the other end of a connection to the address with the place `to`, and serves it, as soon as
     /// there is a place for it; until then no more are accepted.
-    async fn receive(self: &Rc<Self>, mut stream: TcpStream, own: Ends, acceptor: Option<Arc<Acceptor>>, to: usize) {
+    async fn receive(self: &Rc<Self>, mut socket: Socket, own: Ends, acceptor: Option<Arc<Acceptor>>, to: usize) {
         let places = &self.shared.admission.places;
         if places.is_full() {
             self.tally.delayed.add(1);
@@ -366,12 +372,12 @@ impl Worker {
         let place = places.take().await;
         let (worker, peers) = (self.clone(), self.peers());
         if !self.view.borrow().config.demands_header(to) {
-            return self.admit(stream, Peer::new(own, &peers.trusted), acceptor, place);
+            return self.admit(socket, Peer::new(own, &peers.trusted), acceptor, place);
         }
         spawn_local(async move {
             let trust = &peers.trusted;
-            match peer::announced(&mut stream, own, trust, worker.timeouts().header).await {
-                Ok(ends) => worker.admit(stream, Peer::new(ends, trust), acceptor, place),
+            match peer::announced(&mut socket, own, trust, worker.timeouts().header).await {
+                Ok(ends) => worker.admit(socket, Peer::new(ends, trust), acceptor, place),
                 Err(error) => {
                     tracing::debug!(peer = %own.source, "a connection is closed: {error}");
                     worker.tally.headless[error.kind()].add(1);
@@ -383,7 +389,7 @@ impl Worker {
     /// Serves a connection in a task of its own, unless there are too many of its address.
     fn admit(
         self: &Rc<Self>,
-        stream: TcpStream,
+        socket: Socket,
         peer: Peer,
         acceptor: Option<Arc<Acceptor>>,
         place: OwnedSemaphorePermit,
@@ -397,22 +403,23 @@ impl Worker {
         let number = self.tally.opened.get();
         let seat = Seat { worker: self.clone(), number, _place: place, _address: address };
         self.tally.opened.add(1);
-        self.serve(stream, peer, acceptor, seat, false);
+        self.serve(socket, peer, acceptor, seat, None);
     }
 
-    /// Serves a connection in a task of its own until it ends or is parked. `served` tells whether it was before.
+    /// Serves a connection in a task of its own until it ends or is parked. `rest` is how long it was parked, if it was.
     fn serve(
         self: &Rc<Self>,
-        stream: TcpStream,
+        socket: Socket,
         peer: Peer,
         acceptor: Option<Arc<Acceptor>>,
         seat: Seat,
-        served: bool,
+        rest: Option<Duration>,
     ) {
         let client = Rc::new(Client::new(self.clone(), peer));
+        rest.into_iter().for_each(|rest| client.has_rested(rest));
         self.clients.borrow_mut().insert(seat.number, client.clone());
         spawn_local(async move {
-            if let Some(socket) = client.serve(stream, acceptor, served).await {
+            if let Some(socket) = client.serve(socket, acceptor, rest.is_some()).await {
                 client.worker().park(socket, &client, seat);
             }
         });
@@ -430,12 +437,10 @@ impl Worker {
     }
 
     /// Serves a connection again that was parked.
-    fn unpark(self: &Rc<Self>, Parked { socket, kept, .. }: Parked<Kept>) {
+    fn unpark(self: &Rc<Self>, Parked { socket, since, kept }: Parked<Kept>) {
         let Kept { ends, trusted, seat } = kept;
-        match TcpStream::from_std(socket) {
-            Ok(stream) => self.serve(stream, Peer::known(ends, trusted), None, seat, true),
-            Err(error) => tracing::warn!(%error, "a connection is closed: it cannot be served again"),
-        }
+        let rest = self.clock.now().since(since);
+        self.serve(Socket::fresh(socket), Peer::known(ends, trusted), None, seat, Some(rest));
     }
 
     /// Serves those parked connections again that something comes on.
@@ -512,7 +517,7 @@ fn wire(limits: &Limits, memory: Rc<Purse>) -> Wire {
         target: limits.uri,
         coding_overrules_length: limits.coding_overrules_length,
     };
-    Wire { buffers: Buffers::new(limits.buffer), rules, memory }
+    Wire { buffers: Buffers::new(limits.buffer), pipes: Pipes::for_thread(descriptors()), rules, memory }
 }
 
 /// What is kept of a parked connection, of which nothing else is.

@@ -250,6 +250,30 @@ fn a_slow_client_slows_the_server_down() {
     assert!(rest.iter().all(|&byte| byte == b'x'));
 }
 
+/// What is read with a head, what is copied and what goes from socket to socket unseen meet at these sizes.
+#[test]
+fn bodies_of_all_sizes_pass_as_they_are_both_ways() {
+    let server = Server::run(|connection| {
+        while let Ok(asked) = connection.request() {
+            connection.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", asked.body.len()))?;
+            connection.send(&asked.body)?;
+        }
+        Ok(())
+    });
+    let dispatcher = before(&server);
+    let mut client = Client::of(&dispatcher);
+    let around = |size: usize| [size - 200, size - 1, size, size + 1];
+    let sizes = [4 << 10, 16 << 10, 32 << 10, 64 << 10, 256 << 10, 3 << 20].into_iter().flat_map(around);
+    for size in sizes.chain([5]) {
+        let body: Vec<u8> = (0..size).map(|place| ((place * 31) >> 5) as u8).collect();
+        client.send(format!("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"));
+        client.send(&body);
+        assert!(client.response().unwrap().body == body, "{size} bytes do not pass");
+    }
+    assert_eq!(server.connections(), 1);
+    wait_for("nothing is held", || dispatcher.status().servers.iter().all(|server| server.active == 0));
+}
+
 #[test]
 fn a_slow_server_slows_the_client_down() {
     let (go, gone) = mpsc::channel::<()>();

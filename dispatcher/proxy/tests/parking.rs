@@ -50,6 +50,22 @@ fn a_parked_connection_serves_the_next_request_however_it_comes() {
     assert_eq!((dispatcher.status().connections, server.requests().len()), (1, 5));
 }
 
+/// Rests of all lengths follow one another: parked at once, parked after a while, not parked.
+#[test]
+fn whatever_the_last_rest_was_the_next_request_is_answered() {
+    let server = Server::well(|request| request.path().to_owned());
+    let dispatcher = parking(&server, |_| {});
+    let mut client = Client::of(&dispatcher);
+    for round in 0..3 {
+        for n in 0..5 {
+            let path = format!("/{round}/{n}");
+            assert_eq!(client.get(&path).text(), path);
+        }
+        wait_for_parked(&dispatcher, 1);
+    }
+    assert_eq!((dispatcher.status().connections, server.connections()), (1, 1));
+}
+
 #[test]
 fn who_has_parked_is_still_who_he_was() {
     let server = Server::named("well");
@@ -147,9 +163,12 @@ fn connections_under_tls_and_of_http_2_are_not_parked() {
         assert_eq!(http2.next(&[DATA, GOAWAY]).payload, b"well");
     };
     both_are_served(1);
-    // Once one is parked that has rested for a shorter time, they would be as well.
-    let mut plain = parked(&dispatcher);
-    assert_eq!((dispatcher.status().connections, server.requests().len()), (3, 3));
+    // Once one is parked that asked twice at once and has rested for a shorter time, they would be as well.
+    let mut plain = Client::of(&dispatcher);
+    plain.get("/");
+    plain.get("/");
+    wait_for_parked(&dispatcher, 1);
+    assert_eq!((dispatcher.status().connections, server.requests().len()), (3, 4));
     both_are_served(3);
     assert_eq!(plain.get("/").text(), "well");
     wait_for_parked(&dispatcher, 1);

@@ -75,6 +75,34 @@ fn a_server_that_dies_as_well_passes_it_on_once_more() {
     assert_eq!(kit::get(&dispatcher, "/").text(), BODY);
 }
 
+/// So much goes from socket to socket unseen; what was taken and what was sent must be told apart all the same.
+#[test]
+fn a_large_body_is_resumed_at_the_byte_where_it_broke_off() {
+    const SIZE: usize = 1 << 20;
+    const BREAK: usize = 300_001;
+    let body: Vec<u8> = (0..SIZE).map(|place| ((place * 31) >> 5) as u8).collect();
+    let (start, rest) = (body[..BREAK].to_vec(), body[BREAK..].to_vec());
+    let first = Server::run(move |connection| {
+        connection.request()?;
+        connection.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\nETag: \"v1\"\r\n\r\n"))?;
+        connection.send(&start)
+    });
+    let second = Server::run(move |connection| {
+        let asked = connection.request()?;
+        assert_eq!(asked.header("range"), Some(format!("bytes={BREAK}-")));
+        let length = SIZE - BREAK;
+        connection.send(format!(
+            "HTTP/1.1 206 Partial Content\r\nContent-Length: {length}\r\nContent-Range: bytes {BREAK}-{}/{SIZE}\r\n\
+             ETag: \"v1\"\r\n\r\n",
+            SIZE - 1
+        ))?;
+        connection.send(&rest)?;
+        connection.wait_for_end()
+    });
+    let (_dispatcher, response) = get(&first, &second, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(response.unwrap().body == body, "the body is another");
+}
+
 #[test]
 fn where_anything_is_in_doubt_the_clients_connection_is_broken() {
     let whole = "200 OK\r\nContent-Length: 13\r\nETag: \"v2\"";

@@ -58,8 +58,13 @@ impl Admission {
 
 /// So many connections the system lets the process have: every other descriptor is for a server.
 fn affordable_connections() -> usize {
-    let descriptors = getrlimit(Resource::Nofile).current;
-    descriptors.map_or(usize::MAX, |most| usize::try_from(most / 2).unwrap_or(usize::MAX)).max(1)
+    (descriptors() / 2).max(1)
+}
+
+/// How many file descriptors the process may have.
+pub(crate) fn descriptors() -> usize {
+    let most = getrlimit(Resource::Nofile).current;
+    most.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]
