@@ -1,9 +1,14 @@
 //! The command line.
 
-use crate::config::{self, LogFormat};
+use crate::{
+    config::{self, LogFormat},
+    simulate::{PolicySet, Sweep},
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use vibra_model::CustomerId;
+use vibra_routing::Algorithm;
+use vibra_sim::cluster::Fault;
 
 /// An HTTP load balancer and cluster resource agent that work as one.
 ///
@@ -55,6 +60,26 @@ pub(crate) enum Command {
     Status(Status),
     /// Replay a trace against a URL and measure response times.
     Replay(Replay),
+    /// Simulate a cluster under a trace: every combination of algorithms, R and policies that you name.
+    ///
+    /// The cluster file is what `vibra up` takes: what is simulated can be run. Dispatching, policies and the directory's
+    /// rules are the very code that runs live; clients, network, servers, disks and failures are modelled on virtual time,
+    /// so that ten minutes take a second or less. All combinations see the same requests at the same times, and the same
+    /// seed gives the same result. Nothing but the trace decides when requests come (open loop), unless --sessions asks for
+    /// clients that wait for their answers (closed loop).
+    #[command(after_help = "Examples:\n  \
+        vibra simulate --trace worldcup --cluster docs/examples/cluster.toml\n      \
+            what that cluster would do under ten minutes of the World Cup\n  \
+        vibra simulate --trace access.log --cluster vibra.toml --algorithm url-hash,lard,least-connection \\\n      \
+            --replicas 1,2 --policy static,proportional --plots out\n      \
+            which algorithm, R and policy for your own log\n  \
+        vibra simulate --trace worldcup --cluster vibra.toml --sweep bandwidth=0.6:1.2:0.1 --plots out\n      \
+            how much bandwidth is enough\n  \
+        vibra simulate --trace worldcup --cluster vibra.toml --fault vm2:down@60s..90s --dispatchers 2 --view-delay 2s\n      \
+            what a failure does\n  \
+        vibra simulate --calibrate demo.json\n      \
+            how far simulations are from a real `vibra demo --json demo.json`")]
+    Simulate(Box<Simulate>),
     /// Convert, summarise or generate traces.
     #[command(subcommand)]
     Trace(Trace),
@@ -258,6 +283,99 @@ pub(crate) struct Replay {
     /// Also write the result to this file, as JSON.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
+}
+
+/// Options of `simulate`.
+#[derive(Debug, Args)]
+pub(crate) struct Simulate {
+    /// A trace file of any known format (see `vibra trace stat`), or `worldcup` or `youtube` for a generated one.
+    #[arg(long, required_unless_present = "calibrate")]
+    pub(crate) trace: Option<String>,
+    /// World Cup object map, `id url` a line, where the trace is in that format.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) objects: Option<PathBuf>,
+    /// The cluster: a configuration as `vibra up` takes it, with a customer and his VMs.
+    #[arg(long, value_name = "FILE", required_unless_present = "calibrate")]
+    pub(crate) cluster: Option<PathBuf>,
+    /// How to choose servers, separated by commas. Default: as the cluster file says.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub(crate) algorithm: Vec<Algorithm>,
+    /// R, separated by commas, for the algorithms that have it. Default: as the cluster file says.
+    #[arg(long, value_delimiter = ',', value_name = "NUMBERS")]
+    pub(crate) replicas: Vec<usize>,
+    /// Policies, separated by commas: NAME is for bandwidth; RESOURCE=NAME+RESOURCE=NAME for several resources. Resources
+    /// that are not named, and parameters, are as the cluster file says.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub(crate) policy: Vec<PolicySet>,
+    /// Let a parameter take several values: speed, bandwidth, memory (these two as multiples of the cluster file's),
+    /// replicas, interval, view-delay, lag (these three in seconds), dispatchers or sessions.
+    #[arg(long, value_name = "PARAM=FROM:TO:STEP")]
+    pub(crate) sweep: Option<Sweep>,
+    /// Use so many seconds of the trace.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seconds: Option<u64>,
+    /// Play the recorded times this much faster.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) speed: f64,
+    /// How to spread requests within the trace's resolution.
+    #[arg(long, value_enum, default_value = "poisson")]
+    pub(crate) spread: Spread,
+    /// Do not count the requests of the first so many seconds.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) warm_up: u64,
+    /// Clients give up after so many seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) timeout: u64,
+    /// Closed loop: ignore recorded times; so many sessions each wait for an answer before they ask again.
+    #[arg(long, conflicts_with = "speed")]
+    pub(crate) sessions: Option<u32>,
+    /// Closed loop: the mean time that a session thinks, exponentially distributed.
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration, requires = "sessions")]
+    pub(crate) think: Duration,
+    /// How many dispatchers there are. Each counts its own requests alone.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) dispatchers: usize,
+    /// After how long the last of the dispatchers hears of a server's failure or return.
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+    pub(crate) view_delay: Duration,
+    /// How long after a decision the actuators act.
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+    pub(crate) actuator_lag: Duration,
+    /// What goes wrong: NAME:WHAT@FROM..UNTIL, where WHAT is down (a VM or a host), stuck-RESOURCE or stale. May be given
+    /// more than once.
+    #[arg(long = "fault", value_name = "FAULT")]
+    pub(crate) faults: Vec<Fault>,
+    /// What a request takes beyond all waiting, in milliseconds.
+    #[arg(long, default_value_t = 0.3, value_parser = amount)]
+    pub(crate) latency_ms: f64,
+    /// What a disk read takes beside its transfer at 60 MB/s, in milliseconds.
+    #[arg(long, default_value_t = 8.5, value_parser = amount)]
+    pub(crate) seek_ms: f64,
+    /// What a request costs on one core, in milliseconds.
+    #[arg(long, default_value_t = 0.0, value_parser = amount)]
+    pub(crate) cpu_ms: f64,
+    /// The most requests that a VM serves at once. Default: any number.
+    #[arg(long)]
+    pub(crate) mpl: Option<usize>,
+    /// The seed of everything random.
+    #[arg(long, default_value_t = 1998)]
+    pub(crate) seed: u64,
+    /// Also write the result to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Also write plots (SVG) into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plots: Option<PathBuf>,
+    /// Instead: simulate what this result of `vibra demo --json` measured, with a request's latency and the disk's seek
+    /// fitted to it, and say how far off each row is.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "cluster", "sweep", "plots"])]
+    pub(crate) calibrate: Option<PathBuf>,
+}
+
+/// An amount of something, up to a million.
+fn amount(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| (0.0..=1e6).contains(number));
+    number.ok_or_else(|| format!("{text:?} is no amount: use 0 to 1000000"))
 }
 
 /// Subcommands of `trace`.

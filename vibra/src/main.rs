@@ -8,6 +8,7 @@ mod demo;
 mod exit;
 mod parts;
 mod progress;
+mod simulate;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -42,6 +43,7 @@ fn run(command: Command) -> Outcome {
         Command::Explain(args) => commands::explain::run(&args),
         Command::ReplayDecisions(args) => commands::replay_decisions::run(&args),
         Command::Replay(args) => commands::replay::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Trace(command) => commands::trace::run(command),
         Command::Bench(cli::Bench::Proxy(args)) => bench::proxy::run(&args),
         Command::Bench(cli::Bench::Policies(args)) => bench::policies::run(&args),

@@ -5,6 +5,8 @@ mod run;
 mod variants;
 mod verdict;
 
+pub(crate) use run::{FLOOR, HOST};
+
 use crate::{
     cli,
     commands::trace,
@@ -13,7 +15,7 @@ use crate::{
     progress,
 };
 use anyhow::bail;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use vibra_report::{DemoRow, DemoSetup, Document, Provenance, demo_table};
 use vibra_trace::Trace;
@@ -28,26 +30,26 @@ fn warm_up(args: &cli::Demo) -> Duration {
 }
 
 /// What the JSON says beside the rows.
-#[derive(Debug, Serialize)]
-struct Setup {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Setup {
     #[serde(flatten)]
-    common: DemoSetup,
+    pub(crate) common: DemoSetup,
     /// VMs, and what each has at first.
-    vms: usize,
-    bandwidth_per_vm_bytes_per_s: u64,
-    memory_per_vm_bytes: u64,
+    pub(crate) vms: usize,
+    pub(crate) bandwidth_per_vm_bytes_per_s: u64,
+    pub(crate) memory_per_vm_bytes: u64,
     /// How long each row was measured, and ran before that.
-    seconds: u64,
-    warm_up_seconds: u64,
+    pub(crate) seconds: u64,
+    pub(crate) warm_up_seconds: u64,
     /// The last row's variant again, with less bandwidth than all the rows have.
-    less_bandwidth: LessBandwidth,
+    pub(crate) less_bandwidth: LessBandwidth,
 }
 
-#[derive(Debug, Serialize)]
-struct LessBandwidth {
-    bandwidth_per_vm_bytes_per_s: u64,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LessBandwidth {
+    pub(crate) bandwidth_per_vm_bytes_per_s: u64,
     #[serde(flatten)]
-    row: DemoRow,
+    pub(crate) row: DemoRow,
 }
 
 /// Runs every variant, prints the table and what to see in it.

@@ -32,10 +32,10 @@ use vibra_trace::Trace;
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// The host of all VMs.
-const HOST: &str = "h1";
+pub(crate) const HOST: &str = "h1";
 
 /// The least bandwidth that a VM ever has.
-const FLOOR: BytesPerSec = BytesPerSec(100_000);
+pub(crate) const FLOOR: BytesPerSec = BytesPerSec(100_000);
 
 /// How long the parts may take to find each other.
 const START_LIMIT: Duration = Duration::from_secs(15);

@@ -58,15 +58,22 @@ pub struct Disk {
     pub transfer: BytesPerSec,
     /// A read that would have to wait longer than this is refused, and its request with it.
     pub longest_wait: Duration,
+    /// Up to so much idle time is made up for. A disk has none of it; a disk that the kernel throttles to such a rate
+    /// does: it counts by slices of time, within which reads come as fast as they are asked for.
+    pub burst: Duration,
+    /// Objects take whole pages of this size, on the disk and in memory.
+    pub page: Bytes,
 }
 
 impl Default for Disk {
-    /// A SATA disk of 2009 at 7,200 turns a minute: 8.5 ms and 60 MB/s; waits up to 30 s.
+    /// A SATA disk of 2009 at 7,200 turns a minute: 8.5 ms and 60 MB/s; waits up to 30 s; no burst, and no pages.
     fn default() -> Self {
         Disk {
             seek: Duration::from_micros(8_500),
             transfer: BytesPerSec(60_000_000),
             longest_wait: Duration::from_secs(30),
+            burst: Duration::ZERO,
+            page: Bytes(1),
         }
     }
 }

@@ -64,6 +64,7 @@ impl Storage {
     /// Asks for the data of an object of `size` at `now`.
     #[inline]
     pub(super) fn access(&mut self, object: u32, size: u64, now: Nanos) -> Access {
+        let size = size.next_multiple_of(self.disk.page.0.max(1));
         self.finish_reads(now);
         if let Some(touched) = &mut self.touched {
             touched.touch(object, size, now);
@@ -84,8 +85,8 @@ impl Storage {
         if start - now > self.disk.longest_wait.as_nanos() as u64 {
             return Access::Refused;
         }
-        let end = start + (self.disk.service_time(Bytes(size)).as_nanos() as f64 * self.slowdown) as u64;
-        self.free_at = end;
+        self.free_at = start + (self.disk.service_time(Bytes(size)).as_nanos() as f64 * self.slowdown) as u64;
+        let end = self.free_at.saturating_sub(self.disk.burst.as_nanos() as u64).max(now);
         self.blocks += size.div_ceil(BLOCK);
         self.reading.insert(object, end);
         self.ends.push_back((end, object, size));
@@ -183,6 +184,8 @@ mod tests {
         seek: Duration::from_millis(10),
         transfer: BytesPerSec(1_000_000),
         longest_wait: Duration::from_secs(1),
+        burst: Duration::ZERO,
+        page: Bytes(1),
     };
 
     fn storage(capacity: u64) -> Storage {
@@ -213,6 +216,18 @@ mod tests {
         assert_eq!(storage.used(), 10);
         assert_eq!(storage.access(1, 10, 100 * MS), Access::Now);
         assert!(matches!(storage.access(3, 10, 100 * MS), Access::At(_)));
+    }
+
+    #[test]
+    fn a_throttled_disk_makes_up_for_idle_time_and_counts_pages() {
+        let disk = Disk { burst: Duration::from_millis(40), page: Bytes(4_096), ..DISK };
+        let mut storage = Storage::new(10_000, disk, None);
+        // Each takes 14.096 ms, of which 40 ms may be in advance.
+        let ends = [1, 2, 3].map(|object| storage.access(object, 1, 0));
+        assert_eq!(ends, [Access::At(0), Access::At(0), Access::At(2_288_000)]);
+        assert_eq!(storage.blocks(), 24);
+        let later = [3, 2].map(|object| storage.access(object, 1, MS * 10));
+        assert_eq!(later, [Access::Now; 2], "there is room for two pages");
     }
 
     #[test]

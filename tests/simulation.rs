@@ -1,0 +1,83 @@
+//! `vibra simulate` from end to end: traces from files, cluster files, tables, JSON, plots, and what is refused.
+
+mod support;
+
+use serde_json::Value;
+use support::*;
+
+const FINE: i32 = 0;
+const WRONG: i32 = 2;
+
+/// The file of this project at `path`.
+fn own(path: &str) -> String {
+    format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn json(folder: &Folder, name: &str) -> Value {
+    let text = std::fs::read_to_string(folder.path().join(name)).expect("a result");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[test]
+fn every_combination_is_a_row_and_runs_repeat() {
+    let folder = Folder::new();
+    let (trace, cluster) = (own("traces/worldcup98/wc_day50_4.head.bin"), own("docs/examples/cluster.toml"));
+    let simulate = |result: &str| {
+        let arguments = ["simulate", "--trace", &trace, "--cluster", &cluster, "--json", result, "--plots", "plots"];
+        let ways = ["--algorithm", "url-hash,round-robin", "--replicas", "1,2", "--policy", "static,proportional"];
+        vibra(&folder, &[&arguments[..], &ways].concat()).ended_with(FINE)
+    };
+    let said = simulate("first.json");
+    contains_all("the table", &said.stdout, &["url-hash", "round-robin", "proportional", "mean ms"]);
+    let first = json(&folder, "first.json");
+    let rows = first["rows"].as_array().expect("rows");
+    // R = 1 and 2 for url-hash, and round-robin, which has no R; each with two policies.
+    assert_eq!(rows.len(), 6, "{rows:#?}");
+    for row in rows {
+        assert_eq!(row["requests"], rows[0]["requests"], "all see the same requests");
+        assert!(row["mean_ms"].as_f64().is_some_and(|mean| mean > 0.0), "{row}");
+        assert_eq!(row["refused_plans"], 0);
+    }
+    assert_eq!(first["command"].as_str().map(|command| command.contains("simulate")), Some(true));
+    for plot in ["mean.svg", "time.svg"] {
+        let svg = std::fs::read_to_string(folder.path().join("plots").join(plot)).expect("a plot");
+        assert!(svg.contains("round-robin, static"), "{svg}");
+    }
+    simulate("again.json");
+    assert_eq!(json(&folder, "again.json")["rows"], first["rows"]);
+}
+
+#[test]
+fn a_sweep_shows_that_more_bandwidth_never_hurts() {
+    let folder = Folder::new();
+    let arguments = ["simulate", "--trace", "worldcup", "--seconds", "10", "--json", "result.json"];
+    let cluster = own("docs/examples/cluster.toml");
+    let sweep = ["--cluster", &cluster, "--policy", "static", "--sweep", "bandwidth=0.6:1.8:0.6"];
+    vibra(&folder, &[&arguments[..], &sweep].concat()).ended_with(FINE);
+    let result = json(&folder, "result.json");
+    let rows = result["rows"].as_array().expect("rows");
+    let of = |name: &str| rows.iter().map(|row| row[name].as_f64().expect("a number")).collect::<Vec<_>>();
+    assert_eq!(of("at"), [0.6, 1.2, 1.8]);
+    assert!(of("mean_ms").is_sorted_by(|more, less| more > less), "{:?}", of("mean_ms"));
+}
+
+#[test]
+fn what_cannot_be_simulated_is_refused() {
+    let folder = Folder::new();
+    folder
+        .write("static.toml", "[dispatcher]\nlisten = \"127.0.0.1:0\"\n[[server]]\nname = \"a\"\naddress = \"a:1\"\n");
+    folder.write("wrong.toml", "[dispatcher]\nlisten = \"127.0.0.1:0\"\ncolour = 1\n");
+    let cluster = own("docs/examples/cluster.toml");
+    let refused = |arguments: &[&str], why: &str| {
+        let whole = [&["simulate", "--trace", "worldcup", "--seconds", "1"], arguments].concat();
+        vibra(&folder, &whole).ended_with(WRONG).with_stderr(&[why]);
+    };
+    refused(&["--cluster", "static.toml"], "no [[customer]]");
+    refused(&["--cluster", "wrong.toml"], "wrong.toml:3:1");
+    refused(&["--cluster", &cluster, "--algorithm", "random"], "url-hash");
+    refused(&["--cluster", &cluster, "--policy", "fair"], "proportional");
+    refused(&["--cluster", &cluster, "--replicas", "9"], "routing table");
+    refused(&["--cluster", &cluster, "--fault", "vm9:down@1s"], "vm9");
+    refused(&["--cluster", &cluster, "--sweep", "colour=1:2:1"], "cannot be swept");
+    refused(&["--cluster", &cluster, "--speed", "0"], "speed");
+}
