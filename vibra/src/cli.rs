@@ -471,7 +471,7 @@ pub(crate) struct BenchPolicies {
     /// List the figures and what their papers state, and run none.
     #[arg(long)]
     pub(crate) list: bool,
-    /// Also write each figure's raw result (ID.json) and its table (ID.txt) into this folder.
+    /// Also write each figure's raw result (ID.json), its table (ID.txt) and its plots (ID.1.svg, …) into this folder.
     #[arg(long, value_name = "DIR", conflicts_with = "list")]
     pub(crate) out: Option<PathBuf>,
     /// The seed of everything random.

@@ -7,6 +7,7 @@
 
 pub mod bsp;
 pub mod cluster;
+pub mod fvm;
 pub mod hosts;
 mod queue;
 mod stream;

@@ -68,8 +68,9 @@ impl Fvm {
             return None;
         }
         self.due = Some(at.after(self.period));
-        // A level is in use where more than half of it is: what is beyond has room for a step or two.
-        let used = self.peak.take().is_none_or(|peak| 2 * u64::from(peak) >= u64::from(self.level().get()));
+        // In use is a level of which nine tenths were seen to be: who has nothing more to do at once would rise far above
+        // that otherwise, and when overload comes, would divide by 1.5 several times before it has any effect.
+        let used = self.peak.take().is_none_or(|peak| 10 * u64::from(peak) >= 9 * u64::from(self.level().get()));
         let slowdown = self.monitor.close()?;
         let congested = slowdown.ratio > self.threshold;
         self.controller.step(slowdown, congested, used);
@@ -135,9 +136,9 @@ mod tests {
     #[test]
     fn a_level_that_nobody_uses_stays() {
         let mut vm = fvm();
-        run(&mut vm, 0, 61, Some(10), Some(4));
+        run(&mut vm, 0, 61, Some(10), Some(8));
         assert_eq!(vm.level().get(), 10);
-        run(&mut vm, 61, 66, Some(10), Some(5));
+        run(&mut vm, 61, 66, Some(10), Some(9));
         assert_eq!(vm.level().get(), 11);
     }
 }

@@ -13,7 +13,7 @@ use std::num::NonZeroU32;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Controller {
     rule: Rule,
-    /// How much the rate rises in a period, in Hz.
+    /// How much the rate rises in a period, in Hz; 0: there is no rate control.
     rate_step: f64,
     /// n, at least 1.
     level: f64,
@@ -34,6 +34,7 @@ impl Controller {
         let aimd = Rule { k: 0.0, alpha: self.rate_step, beta: self.rule.beta };
         match (congested, self.rate) {
             (true, None) if self.level > 1.0 => self.level = self.rule.decreased(self.level).max(1.0),
+            (true, _) if self.rate_step == 0.0 => {}
             (true, rate) => {
                 let rate = rate.unwrap_or(unlimited);
                 // A tick of no length is a rate without bound, which is none.
@@ -100,6 +101,15 @@ mod tests {
         }
         assert!(own.rate().is_some());
         own.step(slowdown(1000), false, true);
+        assert_eq!((own.rate(), own.level().get()), (None, 1));
+        own.step(slowdown(1000), false, true);
+        assert_eq!(own.level().get(), 2);
+    }
+
+    #[test]
+    fn without_rate_control_level_1_is_the_least() {
+        let mut own = Controller::new(Rule::AIMD, 0.0, NonZeroU32::MIN);
+        own.step(slowdown(1000), true, true);
         assert_eq!((own.rate(), own.level().get()), (None, 1));
         own.step(slowdown(1000), false, true);
         assert_eq!(own.level().get(), 2);

@@ -22,7 +22,7 @@ pub struct FvmParameters {
     pub initial: NonZeroU32,
     /// How the level rises and falls. Default: `aimd`, + 1 and / 1.5.
     pub rule: Rule,
-    /// How much the rate rises in a period at level 1, in Hz. Default: 0.1 Hz.
+    /// How much the rate rises in a period at level 1, in Hz; 0: there is no rate control. Default: 0.1 Hz.
     pub rate_step: f64,
 }
 
@@ -80,8 +80,8 @@ impl FvmParameters {
         if !(self.threshold > 1.0 && self.threshold.is_finite()) {
             return wrong(format!("threshold = {} is out of range: use more than 1", self.threshold));
         }
-        if !(self.rate_step > 0.0 && self.rate_step.is_finite()) {
-            return wrong(format!("rate_step = {} is out of range: use more than 0", self.rate_step));
+        if !(self.rate_step >= 0.0 && self.rate_step.is_finite()) {
+            return wrong(format!("rate_step = {} is out of range: use 0 or more", self.rate_step));
         }
         Ok(())
     }
@@ -138,7 +138,7 @@ mod tests {
             (json!({ "threshold": 1 }), "more than 1"),
             (json!({ "initial": 0 }), "nonzero"),
             (json!({ "rule": "mimd" }), "sqrt"),
-            (json!({ "rate_step": -1 }), "more than 0"),
+            (json!({ "rate_step": -1 }), "0 or more"),
         ] {
             let error = FvmParameters::from_json(wrong.clone()).unwrap_err().to_string();
             assert!(error.contains(word), "{wrong}: {error}");

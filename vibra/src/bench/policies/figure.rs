@@ -6,7 +6,7 @@ use std::{
     fmt::{self, Write},
     path::PathBuf,
 };
-use vibra_report::{Column, Sheet, number};
+use vibra_report::{Axis, Column, Plot, Series, Sheet, number};
 
 /// A figure, table or statement of a paper that is made anew.
 pub(super) struct Figure {
@@ -101,6 +101,18 @@ pub(super) enum Wanted {
     AtMost(f64),
     /// From the first to the second.
     Within(f64, f64),
+}
+
+impl Panel {
+    pub(super) fn plot(&self) -> Plot {
+        let series = |line: &Line| Series::new(&line.name, line.points.iter().copied());
+        Plot {
+            title: self.title.clone(),
+            x: Axis::linear(&self.x),
+            y: Axis::linear(&self.y),
+            series: self.lines.iter().map(series).collect(),
+        }
+    }
 }
 
 impl Heading {

@@ -7,6 +7,7 @@ mod figure;
 mod fvm;
 mod real;
 mod sandpiper;
+mod testbed;
 
 use crate::{
     cli::BenchPolicies,
@@ -20,7 +21,7 @@ use std::{path::Path, time::Duration};
 use vibra_report::{Column, Document, Provenance, Sheet};
 
 /// All figures, in the order in which they are made.
-const FIGURES: &[&[Figure]] = &[fvm::FIGURES, sandpiper::FIGURES, real::FIGURES];
+const FIGURES: &[&[Figure]] = &[fvm::FIGURES, testbed::FIGURES, sandpiper::FIGURES, real::FIGURES];
 
 /// What the raw result says beside its rows.
 #[derive(Debug, Serialize)]
@@ -106,9 +107,13 @@ fn write(
     quick: bool,
     measured: &Measured,
 ) -> anyhow::Result<()> {
-    let file = |ending| folder.join(format!("{}.{ending}", figure.id));
+    let file = |ending: &str| folder.join(format!("{}.{ending}", figure.id));
     let text = file("txt");
     std::fs::write(&text, Told(figure, measured).to_string()).with_context(|| format!("writing {}", text.display()))?;
+    for (panel, number) in measured.panels.iter().zip(1..) {
+        let plot = file(&format!("{number}.svg"));
+        std::fs::write(&plot, panel.plot().svg()?).with_context(|| format!("writing {}", plot.display()))?;
+    }
     let setup = Setup { figure: figure.id, title: figure.title, paper: figure.paper, quick, measured };
     Document { provenance, setup, rows: measured.rows.clone() }.write(&file("json"))?;
     Ok(())
