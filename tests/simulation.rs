@@ -1,4 +1,4 @@
-//! `vibra simulate` from end to end: traces from files, cluster files, tables, JSON, plots, and what is refused.
+//! `vibra simulate` and `vibra whatif` from end to end: traces, cluster files, tables, JSON, plots, and what is refused.
 
 mod support;
 
@@ -80,4 +80,43 @@ fn what_cannot_be_simulated_is_refused() {
     refused(&["--cluster", &cluster, "--fault", "vm9:down@1s"], "vm9");
     refused(&["--cluster", &cluster, "--sweep", "colour=1:2:1"], "cannot be swept");
     refused(&["--cluster", &cluster, "--speed", "0"], "speed");
+}
+
+#[test]
+fn logs_of_several_formats_are_sized_and_advised_on() {
+    let folder = Folder::new();
+    for trace in [
+        "traces/apache/access.head.log.gz",
+        "traces/nasa/nasa_19950801.head.tsv.gz",
+        "traces/worldcup98/wc_day50_4.head.bin",
+    ] {
+        let log = own(trace);
+        let said = vibra(&folder, &["whatif", &log, "--seeds", "2", "--json", "advice.json"]).ended_with(FINE);
+        contains_all("the report", &said.stdout, &["The log:", "The cluster:", "Use ", "95 % interval", "open loop"]);
+        let advice = json(&folder, "advice.json");
+        let rows = advice["rows"].as_array().expect("rows");
+        assert_eq!(rows.len(), 14);
+        assert_eq!(rows[0]["algorithm"], "least-connection");
+        let cost = |row: &Value| row["cost_ms"].as_f64().expect("a cost");
+        let name = |row: &Value| match row["replicas"].as_u64() {
+            Some(r) => format!("{} R={r} with {}", row["algorithm"], row["policy"]).replace('"', ""),
+            None => format!("{} with {}", row["algorithm"], row["policy"]).replace('"', ""),
+        };
+        let advised = rows.iter().find(|row| name(row) == advice["advice"].as_str().expect("a name"));
+        let advised = advised.unwrap_or_else(|| panic!("{} is a row", advice["advice"]));
+        assert!(cost(advised) <= cost(&rows[0]), "{trace}: what is advised is no worse than what there is");
+        let size = &advice["size"];
+        let carried = size["bandwidth_bytes_per_s"].as_f64() > size["peak_bytes_per_s"].as_f64();
+        assert!(carried && size["working_set_bytes"].as_u64() > Some(0), "{size}");
+    }
+}
+
+#[test]
+fn a_log_that_says_too_little_is_refused() {
+    let folder = Folder::new();
+    folder.write("empty.csv", "time,url,status,bytes\n1,/a,304,0\n");
+    vibra(&folder, &["whatif", "empty.csv"]).ended_with(WRONG).with_stderr(&["does not say how many bytes"]);
+    folder.write("none.csv", "time,url,status,bytes\n");
+    vibra(&folder, &["whatif", "none.csv"]).ended_with(WRONG).with_stderr(&["no usable request"]);
+    vibra(&folder, &["whatif", "absent.log"]).ended_with(WRONG).with_stderr(&["absent.log"]);
 }

@@ -6,7 +6,7 @@ use crate::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
-use vibra_model::CustomerId;
+use vibra_model::{Bytes, BytesPerSec, CustomerId};
 use vibra_routing::Algorithm;
 use vibra_sim::cluster::Fault;
 
@@ -80,6 +80,15 @@ pub(crate) enum Command {
         vibra simulate --calibrate demo.json\n      \
             how far simulations are from a real `vibra demo --json demo.json`")]
     Simulate(Box<Simulate>),
+    /// Say which cluster, algorithm, R and policy your access log asks for, what they gain, and how sure that is.
+    ///
+    /// Reads the log (combined, common, World Cup, CSV or compact; plain or gzipped), finds its busiest stretch, sizes a
+    /// cluster from its rate, its bytes and its working set, and simulates ways to run it with the code that runs live.
+    #[command(after_help = "Examples:\n  \
+        vibra whatif /var/log/nginx/access.log\n  \
+        vibra whatif access.log.gz --now round-robin --servers 8 --json advice.json\n  \
+        vibra whatif access.log --bandwidth 100Mbit/s --memory 2GiB      for the cluster that you have")]
+    Whatif(Whatif),
     /// Convert, summarise or generate traces.
     #[command(subcommand)]
     Trace(Trace),
@@ -370,6 +379,40 @@ pub(crate) struct Simulate {
     /// fitted to it, and say how far off each row is.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "cluster", "sweep", "plots"])]
     pub(crate) calibrate: Option<PathBuf>,
+}
+
+/// Options of `whatif`.
+#[derive(Debug, Args)]
+pub(crate) struct Whatif {
+    /// The access log, or `worldcup` or `youtube` for a generated trace.
+    pub(crate) log: String,
+    /// World Cup object map, `id url` a line, where the log is in that format.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) objects: Option<PathBuf>,
+    /// What chooses servers now, with a fixed share of the bandwidth for each: the others are compared with it.
+    #[arg(long, default_value = "least-connection")]
+    pub(crate) now: Algorithm,
+    /// How many servers.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) servers: u32,
+    /// What all of them may send together. Default: a quarter more than the log's peak of ten seconds.
+    #[arg(long)]
+    pub(crate) bandwidth: Option<BytesPerSec>,
+    /// The memory of each. Default: 16 MiB and room for the working set twice among them all.
+    #[arg(long)]
+    pub(crate) memory: Option<Bytes>,
+    /// How long a stretch of the log to simulate.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(10..=86_400))]
+    pub(crate) seconds: u64,
+    /// How often to simulate it, each time with other arrivals within the steps of the log's clock.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(crate) seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1998)]
+    pub(crate) seed: u64,
+    /// Also write the result to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 /// An amount of something, up to a million.

@@ -9,6 +9,7 @@ mod exit;
 mod parts;
 mod progress;
 mod simulate;
+mod whatif;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -44,6 +45,7 @@ fn run(command: Command) -> Outcome {
         Command::ReplayDecisions(args) => commands::replay_decisions::run(&args),
         Command::Replay(args) => commands::replay::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Whatif(args) => whatif::run(&args),
         Command::Trace(command) => commands::trace::run(command),
         Command::Bench(cli::Bench::Proxy(args)) => bench::proxy::run(&args),
         Command::Bench(cli::Bench::Policies(args)) => bench::policies::run(&args),

@@ -10,7 +10,9 @@ pub mod cluster;
 pub mod fvm;
 pub mod hosts;
 mod queue;
+mod reuse;
 mod stream;
 
 pub use queue::Queue;
+pub use reuse::Reuse;
 pub use stream::stream;
