@@ -1,7 +1,7 @@
 //! Mitigation: which VMs leave hosts that are too full, and where they go (section 5.6.2).
 
-use super::survey::{Each, Survey, Unit, each};
-use std::collections::BTreeMap;
+use super::survey::{Each, Site, Survey, Unit, each};
+use std::cmp::Ordering;
 use vibra_model::{Move, Plan, Reason, Refusal, Resource, VmState};
 
 /// ε: a utilisation is at most 1 − ε, so that no volume is infinite (footnote 2).
@@ -25,18 +25,56 @@ struct Step {
     left: Each<f64>,
 }
 
+/// What a site can still take.
+#[derive(Debug, Clone, Copy)]
+struct Slack {
+    /// Of load, below the threshold; negative where it is overloaded.
+    load: Each<f64>,
+    /// Of shares.
+    share: Each<i128>,
+}
+
+impl Slack {
+    fn of(site: &Site<'_>, threshold: f64) -> Slack {
+        let room = |r: usize| site.room[r].map(|room| room as f64 * threshold);
+        Slack {
+            load: each(|r| room(r as usize).map_or(f64::INFINITY, |most| most - site.load[r as usize])),
+            share: each(|r| {
+                let room = site.room[r as usize];
+                room.map_or(i128::MAX / 4, |room| i128::from(room) - i128::from(site.most[r as usize]))
+            }),
+        }
+    }
+
+    /// What it is once a VM has left that is a load of `load` and may have `most`.
+    fn without(mut self, load: &Each<f64>, most: &Each<u64>) -> Slack {
+        for r in 0..3 {
+            self.load[r] += load[r];
+            self.share[r] += i128::from(most[r]);
+        }
+        self
+    }
+
+    fn takes(&self, load: &Each<f64>, most: &Each<u64>) -> bool {
+        (0..3).all(|r| load[r] <= self.load[r] && i128::from(most[r]) <= self.share[r])
+    }
+}
+
 /// A plan of moves in the making.
 pub(super) struct Mitigation<'s, 'a> {
     survey: &'s mut Survey<'a>,
-    /// The VM's volume, and that over its size.
+    /// The volume of each VM, and that over its size.
     volumes: Vec<f64>,
     ratios: Vec<f64>,
+    /// The volume of each site, and what it can still take.
+    site_volumes: Vec<f64>,
+    slacks: Vec<Slack>,
     /// Sites that VMs may be brought to, by volume, the least first.
-    order: Vec<(f64, usize)>,
+    order: Vec<usize>,
     /// By how much sites' loads are foreseen to rise, where that was asked for.
-    rises: BTreeMap<usize, Each<f64>>,
+    rises: Vec<Option<Each<f64>>>,
     /// What each VM needs at its peak, where that was asked for.
-    peaks: BTreeMap<usize, Each<f64>>,
+    peaks: Vec<Option<Each<f64>>>,
     steps: Vec<Step>,
 }
 
@@ -44,20 +82,31 @@ impl<'s, 'a> Mitigation<'s, 'a> {
     pub(super) fn new(survey: &'s mut Survey<'a>) -> Self {
         let volumes: Vec<_> = survey.units.iter().map(|unit| volume(utilisations(survey, unit))).collect();
         let ratio = |(unit, volume): (&Unit<'_>, &f64)| volume / size(unit);
-        let ratios = survey.units.iter().zip(&volumes).map(ratio).collect();
-        let (rises, peaks) = (BTreeMap::new(), BTreeMap::new());
-        let mut new = Mitigation { survey, volumes, ratios, order: Vec::new(), rises, peaks, steps: Vec::new() };
-        let receivers = (0..new.survey.sites.len()).filter(|&site| new.survey.receives(&new.survey.sites[site]));
-        new.order = receivers.map(|site| (new.site_volume(site), site)).collect();
-        new.order.sort_by(by_volume);
+        let ratios: Vec<_> = survey.units.iter().zip(&volumes).map(ratio).collect();
+        for site in &mut survey.sites {
+            site.units.sort_by(|&a, &b| by_ratio(&ratios, a, b));
+        }
+        let (rises, peaks) = (vec![None; survey.sites.len()], vec![None; survey.units.len()]);
+        let (site_volumes, slacks, order, steps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut new = Mitigation { survey, volumes, ratios, site_volumes, slacks, order, rises, peaks, steps };
+        let sites = 0..new.survey.sites.len();
+        new.site_volumes = sites.clone().map(|site| new.site_volume(site)).collect();
+        new.slacks = sites.clone().map(|site| new.slack(site)).collect();
+        new.order = sites.filter(|&site| new.survey.receives(&new.survey.sites[site])).collect();
+        let volumes = &new.site_volumes;
+        new.order.sort_by(|&a, &b| by_volume(volumes, a, b));
         new
+    }
+
+    fn slack(&self, site: usize) -> Slack {
+        Slack::of(&self.survey.sites[site], self.survey.parameters.threshold)
     }
 
     /// Plans the moves that dissipate the hot spots, first without swaps, then with them. A site whose hot spot cannot
     /// be dissipated keeps its VMs: wasteful moves are not made.
     pub(super) fn plan(mut self, plan: &mut Plan) {
         let mut hot: Vec<_> = (0..self.survey.sites.len()).filter(|&site| self.heat(site)).collect();
-        hot.sort_by(|&a, &b| self.site_volume(b).total_cmp(&self.site_volume(a)).then(a.cmp(&b)));
+        hot.sort_by(|&a, &b| self.site_volumes[b].total_cmp(&self.site_volumes[a]).then(a.cmp(&b)));
         hot.retain(|&site| !self.attempt(site, |this| this.migrate(site)));
         hot.retain(|&site| {
             !self.attempt(site, |this| {
@@ -82,6 +131,7 @@ impl<'s, 'a> Mitigation<'s, 'a> {
             *load = next.map_or(*load, |next| next.max(*load));
             hot |= next.is_some();
         }
+        self.reckon(site);
         hot || (broken && !self.is_cool(site))
     }
 
@@ -98,10 +148,8 @@ impl<'s, 'a> Mitigation<'s, 'a> {
 
     /// The VMs of `site` that may move, the highest volume-to-size ratio first.
     fn movable(&self, site: usize) -> Vec<usize> {
-        let may = |&unit: &usize| self.survey.units[unit].vm.state == VmState::Up;
-        let mut units: Vec<_> = self.survey.sites[site].units.iter().copied().filter(may).collect();
-        units.sort_by(|&a, &b| self.ratios[b].total_cmp(&self.ratios[a]).then(a.cmp(&b)));
-        units
+        let units = self.survey.sites[site].units.iter().copied();
+        units.filter(|&unit| self.survey.units[unit].vm.state == VmState::Up).collect()
     }
 
     fn migrate(&mut self, site: usize) {
@@ -117,9 +165,21 @@ impl<'s, 'a> Mitigation<'s, 'a> {
 
     /// The least loaded site but for those of `except` that has room for `units`.
     fn first_fit(&mut self, units: &[usize], except: &[usize]) -> Option<usize> {
+        let (mut load, mut most) = ([0.0; 3], [0; 3]);
+        for &unit in units {
+            let (peak, may) = (self.peak(unit), self.survey.units[unit].most);
+            for r in 0..3 {
+                load[r] += peak[r];
+                most[r] += may[r];
+            }
+        }
         for place in 0..self.order.len() {
-            let site = self.order[place].1;
-            if !except.contains(&site) && self.fits(site, &[], units) {
+            let site = self.order[place];
+            // What is foreseen costs most to find out, and is mostly nothing: so it comes last.
+            if self.slacks[site].takes(&load, &most) && !except.contains(&site) && {
+                let foreseen = add(load, self.rise(site));
+                self.slacks[site].takes(&foreseen, &most)
+            } {
                 return Some(site);
             }
         }
@@ -132,17 +192,36 @@ impl<'s, 'a> Mitigation<'s, 'a> {
             if self.is_cool(site) {
                 return;
             }
-            let others = self.order.iter().map(|&(_, to)| to).filter(|&to| to != site).collect::<Vec<_>>();
-            let _ = others.into_iter().find_map(|other| self.exchange(unit, site, other));
+            for place in 0..self.order.len() {
+                let other = self.order[place];
+                // A host that is overloaded itself helps nobody.
+                let underloaded = self.slacks[other].load.iter().all(|slack| *slack >= 0.0);
+                if underloaded && other != site && self.exchange(unit, site, other).is_some() {
+                    break;
+                }
+            }
         }
     }
 
-    /// Exchanges `unit` of `site` with as few VMs of `other` as make room for it, those of the lowest ratio.
+    /// As few VMs of `other` as make room for `unit`, those of the lowest ratio.
+    fn partners(&mut self, unit: usize, other: usize) -> Option<Vec<usize>> {
+        let need = add(self.peak(unit), self.rise(other));
+        let (units, most) = (&self.survey.units, self.survey.units[unit].most);
+        let mut slack = self.slacks[other];
+        let lowest = self.survey.sites[other].units.iter().rev();
+        let movable = lowest.filter(|&&partner| units[partner].vm.state == VmState::Up);
+        for (count, &partner) in movable.clone().enumerate() {
+            slack = slack.without(&units[partner].load, &units[partner].most);
+            if slack.takes(&need, &most) {
+                return Some(movable.take(count + 1).copied().collect());
+            }
+        }
+        None
+    }
+
+    /// Exchanges `unit` of `site` with as few VMs of `other` as make room for it.
     fn exchange(&mut self, unit: usize, site: usize, other: usize) -> Option<()> {
-        let mut partners = self.movable(other);
-        partners.reverse();
-        let enough = (1..=partners.len()).find(|&count| self.fits(other, &partners[..count], &[unit]))?;
-        partners.truncate(enough);
+        let partners = self.partners(unit, other)?;
         if !self.relieves(site, unit, &partners) {
             return None;
         }
@@ -176,12 +255,12 @@ impl<'s, 'a> Mitigation<'s, 'a> {
     fn exchange_directly(&mut self, unit: usize, (site, other): (usize, usize), partners: &[usize]) -> bool {
         let first = |this: &mut Self, unit, to| {
             this.step(unit, to, "is swapped");
-            this.has_shares(to, &[], &[])
+            this.has_shares(to, &[])
         };
-        if self.has_shares(other, &[], &[unit]) {
+        if self.has_shares(other, &[unit]) {
             return first(self, unit, other) && partners.iter().all(|&partner| first(self, partner, site));
         }
-        self.has_shares(site, &[], partners)
+        self.has_shares(site, partners)
             && partners.iter().all(|&partner| first(self, partner, site))
             && first(self, unit, other)
     }
@@ -193,7 +272,7 @@ impl<'s, 'a> Mitigation<'s, 'a> {
             let host = &self.survey.sites[scratch];
             self.survey.is_scratch(host) && host.host.state == vibra_model::HostState::Up
         };
-        let kept = (0..self.survey.sites.len()).filter(kept).find(|&scratch| self.has_shares(scratch, &[], units));
+        let kept = (0..self.survey.sites.len()).filter(kept).find(|&scratch| self.has_shares(scratch, units));
         kept.or_else(|| self.first_fit(units, &[site, other]))
     }
 
@@ -212,43 +291,16 @@ impl<'s, 'a> Mitigation<'s, 'a> {
         })
     }
 
-    /// Whether `units` can live on `site` once `without` have left it: their peaks, with what is foreseen there, stay
-    /// within the threshold, and their shares within what the host has.
-    fn fits(&mut self, site: usize, without: &[usize], units: &[usize]) -> bool {
-        let more: Vec<_> = units.iter().map(|&unit| self.peak(unit)).collect();
-        let rises = |this: &mut Self| {
-            let rise = |this: &Self| each(|r| this.survey.rise(&this.survey.sites[site], r));
-            if !this.rises.contains_key(&site) {
-                let rise = rise(this);
-                this.rises.insert(site, rise);
-            }
-            this.rises[&site]
-        };
-        let load = |this: &Self, r: usize, rise: f64| {
-            let host = &this.survey.sites[site];
-            let less: f64 = without.iter().map(|&unit| this.survey.units[unit].load[r]).sum();
-            let load = host.load[r] + rise - less + more.iter().map(|peaks| peaks[r]).sum::<f64>();
-            host.room[r].is_none_or(|room| load <= this.survey.parameters.threshold * room as f64)
-        };
-        // What is foreseen costs most to find out, and is mostly nothing: so it comes last.
-        let now = (0..3).all(|r| load(self, r, 0.0)) && self.has_shares(site, without, units);
-        now && {
-            let rises = rises(self);
-            (0..3).all(|r| load(self, r, rises[r]))
-        }
+    /// By how much the load of a site is foreseen to rise.
+    fn rise(&mut self, site: usize) -> Each<f64> {
+        let survey = &*self.survey;
+        *self.rises[site].get_or_insert_with(|| each(|resource| survey.rise(&survey.sites[site], resource)))
     }
 
-    /// Whether a site has room for what `units` may come to have, once `without` have left.
-    fn has_shares(&self, site: usize, without: &[usize], units: &[usize]) -> bool {
-        let host = &self.survey.sites[site];
-        let most = |units: &[usize], r: usize| {
-            let most = units.iter().map(|&unit| self.survey.units[unit].most[r]);
-            most.fold(0, u64::saturating_add)
-        };
-        (0..3).all(|r| {
-            let left = host.most[r].saturating_sub(most(without, r));
-            host.room[r].is_none_or(|room| left.saturating_add(most(units, r)) <= room)
-        })
+    /// Whether a site has room for the shares that `units` may come to have.
+    fn has_shares(&self, site: usize, units: &[usize]) -> bool {
+        let most = |r: usize| units.iter().map(|&unit| i128::from(self.survey.units[unit].most[r])).sum::<i128>();
+        (0..3).all(|r| most(r) <= self.slacks[site].share[r])
     }
 
     /// Whether a site can give its VMs all that they want.
@@ -269,16 +321,14 @@ impl<'s, 'a> Mitigation<'s, 'a> {
 
     /// What a VM needs at its peak.
     fn peak(&mut self, unit: usize) -> Each<f64> {
-        if let Some(peaks) = self.peaks.get(&unit) {
-            return *peaks;
-        }
-        let vm = &self.survey.units[unit];
-        let peaks = each(|resource| match resource {
-            Resource::Memory => vm.load[Resource::Memory as usize],
-            flow => self.survey.peak(vm, flow).unwrap_or(0.0),
-        });
-        self.peaks.insert(unit, peaks);
-        peaks
+        let survey = &*self.survey;
+        *self.peaks[unit].get_or_insert_with(|| {
+            let vm = &survey.units[unit];
+            each(|resource| match resource {
+                Resource::Memory => vm.load[Resource::Memory as usize],
+                flow => survey.peak(vm, flow).unwrap_or(0.0),
+            })
+        })
     }
 
     fn step(&mut self, unit: usize, to: usize, rule: &'static str) {
@@ -300,7 +350,8 @@ impl<'s, 'a> Mitigation<'s, 'a> {
         let Survey { units, sites, .. } = &mut *self.survey;
         let vm = &mut units[unit];
         sites[from].units.retain(|&other| other != unit);
-        sites[to].units.push(unit);
+        let place = sites[to].units.partition_point(|&other| by_ratio(&self.ratios, other, unit).is_lt());
+        sites[to].units.insert(place, unit);
         for r in Resource::ALL.map(|resource| resource as usize) {
             sites[from].load[r] -= vm.load[r];
             sites[to].load[r] += load[r];
@@ -311,18 +362,22 @@ impl<'s, 'a> Mitigation<'s, 'a> {
         }
         vm.load = load;
         vm.site = Some(to);
-        self.reorder(from);
-        self.reorder(to);
+        self.reckon(from);
+        self.reckon(to);
     }
 
-    /// Brings a site to its place in the order, after its volume changed.
-    fn reorder(&mut self, site: usize) {
-        if let Some(place) = self.order.iter().position(|&(_, other)| other == site) {
+    /// Reckons a site anew, and brings it to its place in the order.
+    fn reckon(&mut self, site: usize) {
+        self.slacks[site] = self.slack(site);
+        let place = self.order.binary_search_by(|&other| by_volume(&self.site_volumes, other, site));
+        let volume = self.site_volume(site);
+        if let Ok(place) = place {
             self.order.remove(place);
-            let entry = (self.site_volume(site), site);
-            let place = self.order.partition_point(|other| by_volume(other, &entry).is_lt());
-            self.order.insert(place, entry);
+            self.site_volumes[site] = volume;
+            let place = self.order.partition_point(|&other| by_volume(&self.site_volumes, other, site).is_lt());
+            self.order.insert(place, site);
         }
+        self.site_volumes[site] = volume;
     }
 
     /// The volume of a site. Of memory a black box shows only pressure.
@@ -359,13 +414,23 @@ impl<'s, 'a> Mitigation<'s, 'a> {
         });
         let vm = self.survey.units[*self.movable(site).first()?].vm.id.clone();
         let reason =
-            Reason::new("its host is overloaded, and no moves can help").with("volume", self.site_volume(site));
+            Reason::new("its host is overloaded, and no moves can help").with("volume", self.site_volumes[site]);
         Some(Refusal { vm, resource: fullest?, reason })
     }
 }
 
-fn by_volume(a: &(f64, usize), b: &(f64, usize)) -> std::cmp::Ordering {
-    a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
+fn by_volume(volumes: &[f64], a: usize, b: usize) -> Ordering {
+    volumes[a].total_cmp(&volumes[b]).then(a.cmp(&b))
+}
+
+/// The highest ratio first.
+fn by_ratio(ratios: &[f64], a: usize, b: usize) -> Ordering {
+    ratios[b].total_cmp(&ratios[a]).then(a.cmp(&b))
+}
+
+fn add(mut a: Each<f64>, b: Each<f64>) -> Each<f64> {
+    a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+    a
 }
 
 /// The utilisations of what a VM has been allocated (equation 5.3).

@@ -4,119 +4,139 @@ use serde::{Deserialize, Serialize};
 use std::{collections::VecDeque, time::Duration};
 use vibra_model::{Resource, Timestamp, UsageSample};
 
-/// What a VM did in one measurement interval. What was not measured is `None`. Single precision is finer than any
-/// sensor, and halves what a decision on many VMs has to read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Measurement {
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quantity {
     /// Bytes a second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    egress: Option<f32>,
+    Egress,
     /// Thousandths of a core.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    cpu: Option<f32>,
+    Cpu,
     /// The working set or, where that is not known, the memory in use, in bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    memory: Option<f32>,
+    Memory,
     /// Bytes a second to and from swap.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    swapped: Option<f32>,
+    Swapped,
     /// Requests completed a second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    requests: Option<f32>,
+    Requests,
     /// Requests dropped a second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    drops: Option<f32>,
+    Drops,
     /// Mean service time in seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    service: Option<f32>,
+    Service,
     /// Requests in flight.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    in_flight: Option<f32>,
+    InFlight,
 }
 
-impl Measurement {
-    fn of(sample: &UsageSample, length: Option<Duration>) -> Self {
-        let seconds = length.map(|length| length.as_secs_f64()).filter(|seconds| *seconds > 0.0);
-        let rate = |count: Option<u64>| Some((count? as f64 / seconds?) as f32);
-        let memory = sample.working_set.or(sample.memory_in_use);
-        Measurement {
-            egress: sample.egress.map(|egress| egress.0 as f32),
-            cpu: sample.cpu_time.and_then(|time| Some((time.as_secs_f64() / seconds? * 1000.0) as f32)),
-            memory: memory.map(|memory| memory.0 as f32),
-            swapped: rate(sample.swapped.map(|swapped| swapped.0)),
-            requests: rate(sample.requests),
-            drops: rate(sample.drops),
-            service: sample.service_time.map(|time| time.as_secs_f32()),
-            in_flight: sample.in_flight.map(|requests| requests as f32),
-        }
-    }
+/// How many quantities there are.
+const QUANTITIES: usize = 8;
 
-    /// The running mean after `self`, the mean of `count` measurements, and one more.
-    fn with(&self, more: &Measurement, count: u32) -> Self {
-        let mean = |old: Option<f32>, new: Option<f32>| match (old, new) {
-            (Some(old), Some(new)) => Some(old + (new - old) / (count + 1) as f32),
-            (old, new) => new.or(old),
-        };
-        Measurement {
-            egress: mean(self.egress, more.egress),
-            cpu: mean(self.cpu, more.cpu),
-            memory: mean(self.memory, more.memory),
-            swapped: mean(self.swapped, more.swapped),
-            requests: mean(self.requests, more.requests),
-            drops: mean(self.drops, more.drops),
-            service: mean(self.service, more.service),
-            in_flight: mean(self.in_flight, more.in_flight),
-        }
-    }
+/// A value of each quantity; `None` where it was not measured. Single precision is finer than any sensor, and halves what
+/// a decision on many VMs has to read.
+type Values = [Option<f32>; QUANTITIES];
 
-    fn is_sound(&self) -> bool {
-        let Measurement { egress, cpu, memory, swapped, requests, drops, service, in_flight } = *self;
-        let all = [egress, cpu, memory, swapped, requests, drops, service, in_flight];
-        all.into_iter().flatten().all(|value| value.is_finite() && value >= 0.0)
+fn values(sample: &UsageSample, length: Option<Duration>) -> Values {
+    let seconds = length.map(|length| length.as_secs_f64()).filter(|seconds| *seconds > 0.0);
+    let rate = |count: Option<u64>| Some((count? as f64 / seconds?) as f32);
+    let memory = sample.working_set.or(sample.memory_in_use);
+    let mut values = [None; QUANTITIES];
+    let mut set = |quantity: Quantity, value| values[quantity as usize] = value;
+    set(Quantity::Egress, sample.egress.map(|egress| egress.0 as f32));
+    set(Quantity::Cpu, sample.cpu_time.and_then(|time| Some((time.as_secs_f64() / seconds? * 1000.0) as f32)));
+    set(Quantity::Memory, memory.map(|memory| memory.0 as f32));
+    set(Quantity::Swapped, rate(sample.swapped.map(|swapped| swapped.0)));
+    set(Quantity::Requests, rate(sample.requests));
+    set(Quantity::Drops, rate(sample.drops));
+    set(Quantity::Service, sample.service_time.map(|time| time.as_secs_f32()));
+    set(Quantity::InFlight, sample.in_flight.map(|requests| requests as f32));
+    values
+}
+
+/// One measurement of a VM.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measurement<'a> {
+    profile: &'a Profile,
+    /// How many there are after it.
+    age: usize,
+}
+
+impl Measurement<'_> {
+    fn get(&self, quantity: Quantity) -> Option<f64> {
+        let series = &self.profile.series[quantity as usize].0;
+        let value = series[series.len().checked_sub(self.age + 1)?];
+        (value != UNKNOWN).then_some(f64::from(value))
     }
 
     /// What was used of `resource`, in its base unit.
     pub(super) fn used(&self, resource: Resource) -> Option<f64> {
-        let used = match resource {
-            Resource::Bandwidth => self.egress,
-            Resource::Memory => self.memory,
-            Resource::Cpu => self.cpu,
-        };
-        used.map(f64::from)
+        self.get(match resource {
+            Resource::Bandwidth => Quantity::Egress,
+            Resource::Memory => Quantity::Memory,
+            Resource::Cpu => Quantity::Cpu,
+        })
     }
 
     /// Bytes a second to and from swap.
     pub(super) fn swapped(&self) -> Option<f64> {
-        self.swapped.map(f64::from)
+        self.get(Quantity::Swapped)
     }
 
     /// λ: requests that arrived a second, those that were dropped included.
     pub(super) fn arrivals(&self) -> Option<f64> {
-        Some(f64::from(self.requests?) + f64::from(self.drops.unwrap_or(0.0)))
+        Some(self.get(Quantity::Requests)? + self.get(Quantity::Drops).unwrap_or(0.0))
     }
 
     /// The share of the arrivals that was dropped; `None` if nothing arrived.
     pub(super) fn dropped(&self) -> Option<f64> {
         let arrivals = self.arrivals().filter(|arrivals| *arrivals > 0.0)?;
-        Some(f64::from(self.drops?) / arrivals)
+        Some(self.get(Quantity::Drops)? / arrivals)
     }
 
     /// The mean response time in seconds, by Little's law: requests in flight over requests completed a second.
     pub(super) fn response(&self) -> Option<f64> {
-        let requests = self.requests.filter(|requests| *requests > 0.0)?;
-        Some(f64::from(self.in_flight?) / f64::from(requests))
+        let requests = self.get(Quantity::Requests).filter(|requests| *requests > 0.0)?;
+        Some(self.get(Quantity::InFlight)? / requests)
     }
 
     /// s: the mean service time in seconds.
     pub(super) fn service(&self) -> Option<f64> {
-        self.service.map(f64::from)
+        self.get(Quantity::Service)
     }
 
     /// b: the mean bytes that a request sends.
     pub(super) fn bytes_per_request(&self) -> Option<f64> {
-        let requests = self.requests.filter(|requests| *requests > 0.0)?;
-        Some(f64::from(self.egress?) / f64::from(requests))
+        let requests = self.get(Quantity::Requests).filter(|requests| *requests > 0.0)?;
+        Some(self.get(Quantity::Egress)? / requests)
+    }
+}
+
+/// What stands in a [`Series`] for a value that was not measured: no sensor gives it.
+const UNKNOWN: f32 = -1.0;
+
+/// The values of one quantity, oldest first and in one piece, so that a peak or a prediction reads little memory. It is empty as
+/// long as there was none, and then has a value for each measurement.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Vec<Option<f32>>", into = "Vec<Option<f32>>")]
+struct Series(VecDeque<f32>);
+
+impl From<Vec<Option<f32>>> for Series {
+    fn from(values: Vec<Option<f32>>) -> Self {
+        Series(values.into_iter().map(|value| value.unwrap_or(UNKNOWN)).collect())
+    }
+}
+
+impl From<Series> for Vec<Option<f32>> {
+    fn from(series: Series) -> Self {
+        series.0.into_iter().map(|value| (value != UNKNOWN).then_some(value)).collect()
+    }
+}
+
+impl Series {
+    fn push(&mut self, value: Option<f32>, window: usize) {
+        if value.is_none() && self.0.is_empty() {
+            return;
+        }
+        if self.0.len() >= window {
+            self.0.pop_front();
+        }
+        self.0.push_back(value.unwrap_or(UNKNOWN));
     }
 }
 
@@ -127,7 +147,19 @@ struct Open {
     /// Which interval, counted from time zero.
     interval: u64,
     samples: u32,
-    mean: Measurement,
+    mean: Values,
+}
+
+impl Open {
+    fn add(&mut self, values: &Values) {
+        self.samples += 1;
+        for (mean, value) in self.mean.iter_mut().zip(values) {
+            *mean = match (*mean, *value) {
+                (Some(mean), Some(value)) => Some(mean + (value - mean) / self.samples as f32),
+                (mean, value) => value.or(mean),
+            };
+        }
+    }
 }
 
 /// The profile of one VM.
@@ -137,8 +169,9 @@ pub(super) struct Profile {
     /// The newest sample that went into it.
     at: Timestamp,
     open: Option<Open>,
-    /// Oldest first, as many as the window has at most.
-    series: VecDeque<Measurement>,
+    /// How many measurements there are, as many as the window has at most.
+    measurements: usize,
+    series: [Series; QUANTITIES],
 }
 
 impl Profile {
@@ -151,16 +184,13 @@ impl Profile {
                 continue;
             }
             let since = (self.at > Timestamp::ZERO).then(|| sample.at.since(self.at));
-            let one = Measurement::of(sample, sample.interval.or(since));
+            let one = values(sample, sample.interval.or(since));
             self.at = sample.at;
             // A sample is of the time before it: one that ends with an interval is of that interval.
             let length = grid.interval.as_micros() as u64;
             let interval = (sample.at.0.max(1) - 1) / length;
             match &mut self.open {
-                Some(open) if open.interval == interval => {
-                    open.mean = open.mean.with(&one, open.samples);
-                    open.samples += 1;
-                }
+                Some(open) if open.interval == interval => open.add(&one),
                 _ => {
                     completed |= self.complete(grid.window);
                     self.open = Some(Open { interval, samples: 1, mean: one });
@@ -175,37 +205,41 @@ impl Profile {
 
     fn complete(&mut self, window: usize) -> bool {
         let Some(open) = self.open.take() else { return false };
-        if self.series.len() >= window {
-            self.series.pop_front();
+        self.measurements = (self.measurements + 1).min(window);
+        for (series, value) in self.series.iter_mut().zip(open.mean) {
+            series.push(value, window);
         }
-        self.series.push_back(open.mean);
         true
     }
 
     /// Whether it can be one that measurements made, of `window` at most.
     pub(super) fn is_sound(&self, window: usize) -> bool {
-        let open = self.open.iter().map(|open| &open.mean);
-        self.series.len() <= window && self.series.iter().chain(open).all(Measurement::is_sound)
+        let real = |value: f32| value.is_finite() && value >= 0.0;
+        let open = self.open.iter().flat_map(|open| open.mean).flatten().all(real);
+        let sound = |series: &Series| {
+            series.0.len() <= self.measurements && series.0.iter().all(|&value| value == UNKNOWN || real(value))
+        };
+        open && self.measurements <= window && self.series.iter().all(sound)
     }
 
     /// How many measurements there are.
     pub(super) fn len(&self) -> usize {
-        self.series.len()
+        self.measurements
     }
 
     /// The measurements, newest first.
-    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Measurement> {
-        self.series.iter().rev()
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = Measurement<'_>> {
+        (0..self.measurements).map(|age| Measurement { profile: self, age })
     }
 
     /// The newest measurement.
-    pub(super) fn newest(&self) -> Option<&Measurement> {
-        self.series.back()
+    pub(super) fn newest(&self) -> Option<Measurement<'_>> {
+        self.newest_first().next()
     }
 
     /// The `quantile` of what `value` tells over the window (nearest rank); `None` if it was never measured.
-    pub(super) fn quantile(&self, quantile: f64, value: impl Fn(&Measurement) -> Option<f64>) -> Option<f64> {
-        let mut values: Vec<f64> = self.series.iter().filter_map(value).collect();
+    pub(super) fn quantile(&self, quantile: f64, value: impl Fn(&Measurement<'_>) -> Option<f64>) -> Option<f64> {
+        let mut values: Vec<f64> = self.newest_first().filter_map(|measurement| value(&measurement)).collect();
         let rank = ((quantile * values.len() as f64).ceil() as usize).max(1);
         (!values.is_empty()).then(|| *values.select_nth_unstable_by(rank - 1, f64::total_cmp).1)
     }
@@ -309,10 +343,10 @@ mod tests {
         let mut profile = Profile::default();
         let samples: Vec<_> = (1..=100).map(|i| sample(10 * i, i)).collect();
         profile.take_in(&samples, Timestamp(u64::MAX), &grid(10, 200));
-        let used = |m: &Measurement| m.used(Resource::Bandwidth);
+        let used = |m: &Measurement<'_>| m.used(Resource::Bandwidth);
         assert_eq!(profile.quantile(0.95, used), Some(95.0));
         assert_eq!(profile.quantile(1.0, used), Some(100.0));
-        assert_eq!(profile.quantile(0.95, Measurement::swapped), None);
+        assert_eq!(profile.quantile(0.95, |m| m.swapped()), None);
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(super) fn requested_peak(
     parameters: &SandpiperParameters,
 ) -> Option<f64> {
     let sla = parameters.sla.unwrap_or_default();
-    let peak = profile.quantile(parameters.percentile, Measurement::arrivals)?;
+    let peak = profile.quantile(parameters.percentile, |m| m.arrivals())?;
     match resource {
         Resource::Cpu => {
             let service = profile.newest()?.service()?;
@@ -70,7 +70,7 @@ pub(super) fn requested_peak(
             let capacity = sustainable_rate(sla.response_time.as_secs_f64(), service, variances);
             (capacity > 0.0).then_some(limits.most()? * peak / capacity)
         }
-        Resource::Bandwidth => Some(peak * mean(profile.newest_first().filter_map(Measurement::bytes_per_request))?),
+        Resource::Bandwidth => Some(peak * mean(profile.newest_first().filter_map(|m| m.bytes_per_request()))?),
         Resource::Memory => None,
     }
 }
@@ -90,15 +90,15 @@ pub(super) fn breaks_promise(profile: &Profile, sla: &Sla, parameters: &Sandpipe
 /// Whether the VM used more than `limit` of `resource` for a sustained time: k of the last n measurements, and the next
 /// one by prediction (section 5.4).
 pub(super) fn sustained(profile: &Profile, limit: f64, parameters: &SandpiperParameters, value: Value) -> bool {
-    if !exceeds(profile.newest_first().filter_map(value), (parameters.k, parameters.n), limit) {
+    if !exceeds(profile.newest_first().filter_map(|m| value(&m)), (parameters.k, parameters.n), limit) {
         return false;
     }
-    let series: Vec<f64> = profile.newest_first().filter_map(value).collect();
+    let series: Vec<f64> = profile.newest_first().filter_map(|m| value(&m)).collect();
     predicted(&series).is_some_and(|next| next > limit)
 }
 
 /// What of a measurement is looked at.
-pub(super) type Value = fn(&Measurement) -> Option<f64>;
+pub(super) type Value = fn(&Measurement<'_>) -> Option<f64>;
 
 /// The use of `resource`, as a [`Value`].
 pub(super) fn used(resource: Resource) -> Value {

@@ -322,8 +322,8 @@ fn a_state_that_is_none_is_refused() {
     for state in [
         json!(5),
         json!({ "profiles": {} }),
-        json!({ "profiles": { "vm0": { "at": 0, "open": null,
-        "series": [{ "cpu": -1.0 }] } }, "courses": { "pending": [], "until": 0, "measurements": 0, "quiet": 0 } }),
+        json!({ "profiles": { "vm0": { "at": 0, "open": null, "measurements": 1,
+        "series": [[-2.0], [], [], [], [], [], [], []] } }, "courses": { "pending": [], "until": 0, "measurements": 0, "quiet": 0 } }),
     ] {
         assert_eq!(policy.restore(&state).unwrap_err().policy, "sandpiper");
         assert_eq!(policy.state, State::default());
