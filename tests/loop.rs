@@ -61,3 +61,31 @@ fn bandwidth_follows_the_load_within_what_was_bought_and_survives_a_restart() {
     again.terminate();
     again.end().ended_with(0);
 }
+
+#[test]
+fn sandpiper_resizes_by_one_line_of_configuration() {
+    // Nine tenths of 250 kB/s go to two servers: a quarter of their shares, so that a threshold of 15 % makes them hot.
+    let one_line = r#"bandwidth = { policy = "sandpiper", interval = "1s", threshold = 0.15 }"#;
+    let cluster = Arc::new(Cluster::with(|configuration| {
+        configuration.replace(r#"bandwidth = { policy = "proportional", alpha = 0.5 }"#, one_line)
+    }));
+    let (process, address, admin) = up(&cluster);
+    let (share, hot) = (BOUND / VMS as u64, subset(admin, HOT.0));
+    let witness = Witness::watching(&cluster);
+    cluster.folder.write("load.csv", trace(20));
+    let target = format!("http://{address}");
+    let replay = Running::start(&cluster.folder, &["replay", "load.csv", "--target", &target, "--json", "load.json"]);
+    let resized = cluster.wait("a hot server has more, and has it in force", |snapshot| {
+        hot.iter().any(|vm| snapshot.desired_bandwidth(vm) > share * 5 / 4) && snapshot.is_settled()
+    });
+    for vm in resized.vms() {
+        let (name, bandwidth) = (vm["id"].as_str().unwrap(), vm["desired"]["resources"]["bandwidth"].as_u64().unwrap());
+        assert!(bandwidth >= FLOOR && (hot.iter().any(|hot| hot == name) || bandwidth <= share), "{vm}");
+    }
+    let said = replay.end();
+    // A busy machine may send late; that says nothing of the answers.
+    assert!(said.code == 0 || said.code == 4 && said.stderr.contains("fell behind"), "{said:?}");
+    witness.attests();
+    process.terminate();
+    process.end().ended_with(0);
+}
