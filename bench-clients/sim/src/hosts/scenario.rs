@@ -146,7 +146,7 @@ pub fn prototype(seed: u64, overload: Overload) -> Scenario {
         let shares = parts(&mut random, 1.0, vms);
         let other = between(&mut random, 0.05, 0.20);
         for share in shares {
-            let memory = 128 + 64 * (random.next_u64() % 5);
+            let memory = 128 + 64 * (random.next_u64() % 4);
             let demand = (0..overload.intervals).map(|interval| {
                 let hot = host < 6 && interval >= overload.from;
                 let level = if host < 6 && !hot { calm } else { busy };

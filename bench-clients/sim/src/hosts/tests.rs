@@ -53,6 +53,16 @@ fn static_shares_leave_the_prototype_overloaded_and_sandpiper_does_not() {
 }
 
 #[test]
+fn every_draw_of_the_prototype_fits_its_hosts() {
+    for seed in 0..300 {
+        let Scenario { customer, hosts, guests, .. } = prototype(seed, Overload { from: 1, intervals: 2 });
+        assert_eq!(guests.len(), 35);
+        World::new(customer, &hosts, &guests, Settings::default())
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+}
+
+#[test]
 fn half_of_fifty_hosts_are_relieved_by_one_move_each() {
     let scenario = hot_hosts(3, 20);
     let world = World::new(scenario.customer.clone(), &scenario.hosts, &scenario.guests, Settings::default()).unwrap();
