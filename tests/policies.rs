@@ -178,3 +178,60 @@ fn there_is_a_dry_run_with_a_shadow_and_every_decision_can_be_explained() {
     compare("bandwidth=fair").ended_with(2).with_stderr(&["no policy \"fair\""]);
     compare("disk=static").ended_with(2).with_stderr(&["is no resource"]);
 }
+
+/// A program that plans once to move vm1 to the other host, and later, while asked to, back.
+const MOVER: &str = r#"
+import json, sys
+for line in sys.stdin:
+    ask = json.loads(line)
+    at = {vm["id"]: vm["host"] for vm in ask["vms"]}
+    done = ask["state"] is not None
+    moves = [] if done else [{"vm": "vm1", "from": at["vm1"], "to": "h2", "reason": "test"}]
+    print(json.dumps({"base": ask["base"], "moves": moves, "state": 1}), flush=True)
+"#;
+
+fn host_of<'a>(snapshot: &'a Snapshot, vm: &str) -> &'a str {
+    let found = snapshot.vms().iter().find(|known| known["id"] == vm).expect("it is registered");
+    found["host"].as_str().expect("a host")
+}
+
+#[test]
+fn a_planned_move_is_made_live_and_the_vm_serves_from_its_new_host() {
+    let program =
+        r#"bandwidth = { policy = "program", command = ["python3", "mover.py"], timeout = "20s", moves = true }"#;
+    let cluster = cluster(BANDWIDTH, program);
+    cluster.folder.write("mover.py", MOVER);
+    let text = cluster.folder.read("vibra.toml");
+    let second = "[[host]]\nname = \"h2\"\ncapacity = { bandwidth = \"100MB/s\", memory = \"1GiB\" }\n";
+    cluster.folder.write("vibra.toml", format!("{text}\n{second}"));
+    let cluster = Arc::new(cluster);
+
+    let (process, address) = up(&cluster);
+    let witness = Witness::watching(&cluster);
+    let load = load(&cluster, address, 8);
+    let done = decided(&cluster, "that the move is done", |decision| {
+        is(decision, "move") && decision["outcome"]["stage"]["done"].is_object()
+    });
+    assert_eq!((&done["outcome"]["vm"], &done["outcome"]["to"]), (&"vm1".into(), &"h2".into()), "{done}");
+    let moved = cluster.wait("vm1 up on h2, settled", |snapshot| {
+        host_of(snapshot, "vm1") == "h2" && snapshot.all_are("up") && snapshot.is_settled()
+    });
+    assert_eq!(host_of(&moved, "vm2"), "h1");
+    // Its requests went elsewhere meanwhile.
+    let said = load.end();
+    assert!(said.code == 0 || said.code == 4 && said.stderr.contains("fell behind"), "{said:?}");
+    witness.attests();
+    let stages: Vec<_> = decisions(&cluster.folder).into_iter().filter(|decision| is(decision, "move")).collect();
+    assert_eq!(stages.iter().map(|stage| &stage["outcome"]["vm"]).collect::<Vec<_>>(), ["vm1", "vm1"]);
+    assert_eq!(stages[0]["outcome"]["stage"], "begun");
+    let told = vibra(&cluster.folder, &["explain", "--decision", &stages[1]["id"].to_string()]).ended_with(0);
+    told.with_stdout(&["VM vm1 moves from host h1 to host h2 by decision", "done after"]);
+
+    // Where it went it stays over a restart.
+    process.terminate();
+    process.end().ended_with(0);
+    let (again, _) = up(&cluster);
+    assert_eq!(host_of(&cluster.snapshot().unwrap(), "vm1"), "h2");
+    again.terminate();
+    again.end().ended_with(0);
+}

@@ -9,6 +9,7 @@ mod apply;
 mod level;
 mod report;
 mod standing;
+mod travel;
 
 use crate::{Machine, MachineError, machine::chain};
 use std::{
@@ -98,12 +99,24 @@ pub struct Agent {
     clock: MonotonicClock,
     /// What is in force, as last read back: written by the applying loop, told by the reporting one.
     applied: Mutex<BTreeMap<VmId, Applied>>,
-    /// Something in `applied` changed.
+    /// The VMs of this host: likewise.
+    duties: Mutex<BTreeMap<VmId, Duty>>,
+    /// Something in `applied` or `duties` changed.
     changed: Notify,
 }
 
+/// What there is to say of a VM of this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Duty {
+    /// How it runs.
+    Runs,
+    /// That it was stopped here, so that it can go where it is to go.
+    Left,
+}
+
 impl Agent {
-    /// The agent of `host` and its VMs.
+    /// The agent of `host`. Of `machines` it drives those whose host the directory says it is: where several agents are
+    /// given the same, VMs can move from one to the other ([`Command::MoveVm`]; the hosts need a pool in common).
     pub fn new(host: HostId, machines: Vec<Arc<dyn Machine>>, directory: Arc<dyn Directory>) -> Self {
         Agent {
             host,
@@ -113,6 +126,7 @@ impl Agent {
             level: None,
             clock: MonotonicClock::new(),
             applied: Mutex::default(),
+            duties: Mutex::default(),
             changed: Notify::new(),
         }
     }
@@ -162,6 +176,19 @@ impl Agent {
     fn applied(&self) -> MutexGuard<'_, BTreeMap<VmId, Applied>> {
         // Entries are replaced whole: a panic leaves none half done.
         self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn duties(&self) -> MutexGuard<'_, BTreeMap<VmId, Duty>> {
+        // Replaced whole, too.
+        self.duties.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes which VMs are this host's, and wakes the reporting loop if that is news.
+    fn announce(&self, duties: BTreeMap<VmId, Duty>) {
+        let before = std::mem::replace(&mut *self.duties(), duties.clone());
+        if before != duties {
+            self.changed.notify_one();
+        }
     }
 
     /// Notes what is in force, and wakes the reporting loop if that is news.

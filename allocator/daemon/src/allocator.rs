@@ -1,8 +1,9 @@
 //! The loop: every interval a decision.
 
 use crate::{
-    Core, Decision, Entry, Inputs, LOG_SIZE, Log, Outcome, Recipe, Shadowed, Verdict,
+    Core, Decision, Entry, Inputs, LOG_SIZE, Log, Outcome, Recipe, Shadowed, Stage, Verdict,
     log_file::{About, LogFile, Made},
+    moves::{Mover, impossible, outcome},
 };
 use std::{
     fmt,
@@ -11,7 +12,10 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval, timeout},
+};
 use vibra_client::{ClientError, Directory, Follower, follow};
 use vibra_model::{Command, CustomerId, Plan, Rejection, Snapshot, Timestamp, UsageWindow};
 
@@ -112,6 +116,8 @@ pub struct Allocator {
     looked: Option<Timestamp>,
     /// When the state was last written.
     saved: Timestamp,
+    /// True once it is to stop.
+    stopping: watch::Receiver<bool>,
 }
 
 /// What a decision is made from.
@@ -137,6 +143,7 @@ impl Allocator {
             file: settings.log_file.as_ref().map(log_file),
             looked: None,
             saved: Timestamp::ZERO,
+            stopping: watch::channel(false).1,
             settings,
         }
     }
@@ -159,14 +166,22 @@ impl Allocator {
         let follower = follow(self.directory.clone());
         let mut ticks = interval(self.settings.interval.max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut stop = std::pin::pin!(stop);
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut stop => break,
-                _ = ticks.tick() => self.interval(&follower).await,
+        let (tell, stopping) = watch::channel(false);
+        self.stopping = stopping.clone();
+        let working = async {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = told(stopping.clone()) => break,
+                    _ = ticks.tick() => self.interval(&follower).await,
+                }
             }
-        }
+        };
+        let stopped = async {
+            stop.await;
+            tell.send_replace(true);
+        };
+        tokio::join!(stopped, working);
         self.save_state().await;
         self.core.expect("nothing is being decided")
     }
@@ -222,7 +237,11 @@ impl Allocator {
         };
         self.looked = Some(now);
         for _ in 0..TRIES {
-            if !self.decide(Known { snapshot, usage: usage.clone(), from }).await {
+            let entry = self.decide(Known { snapshot, usage: usage.clone(), from }).await;
+            if !matches!(entry.outcome, Outcome::Stale { .. }) {
+                if matches!(entry.outcome, Outcome::Accepted { .. }) && !entry.plan.moves.is_empty() {
+                    self.move_vms(&entry, follower).await;
+                }
                 break;
             }
             // The follower may not have heard of it yet.
@@ -236,8 +255,33 @@ impl Allocator {
         }
     }
 
-    /// Decides, has that carried out and logs it. True if the plan came too late.
-    async fn decide(&mut self, known: Known) -> bool {
+    /// Makes the moves of a plan that was accepted, one after another, and logs how they go. Where one fails, or cannot
+    /// be made at all, the plan was for another world than this: the rest is left out.
+    async fn move_vms(&mut self, decided: &Entry, follower: &Follower) {
+        let (directory, moves) = (self.directory.clone(), &decided.plan.moves);
+        let mover = Mover { directory: &*directory, follower, stopping: self.stopping.clone() };
+        let snapshot = follower.current().await;
+        if let Some((step, why)) = impossible(moves, &snapshot) {
+            let stage = Stage::Failed { why: format!("no move is begun: {why}"), left_out: moves.len() - 1 };
+            return self.note(outcome(decided.id, step, stage)).await;
+        }
+        for (number, step) in (1..).zip(moves) {
+            self.note(outcome(decided.id, step, Stage::Begun)).await;
+            let made = mover.make(step).await;
+            let failed = made.is_err();
+            let stage = match made {
+                Ok(took) => Stage::Done { took_ms: took.as_millis() as u64 },
+                Err(why) => Stage::Failed { why, left_out: moves.len() - number },
+            };
+            self.note(outcome(decided.id, step, stage)).await;
+            if failed {
+                return;
+            }
+        }
+    }
+
+    /// Decides, has that carried out and logs it.
+    async fn decide(&mut self, known: Known) -> Arc<Entry> {
         let (now, wants_state) = ((self.settings.clock)(), self.file.as_ref().is_some_and(LogFile::wants_state));
         let of = known.clone();
         let (state, decision) = self
@@ -260,8 +304,7 @@ impl Allocator {
             }
         }
         let made = Made { snapshot: &known.snapshot, usage: &known.usage, from: known.from, state };
-        self.record(entry, Some(made)).await;
-        stale
+        self.record(entry, Some(made)).await
     }
 
     /// Logs that nothing was decided.
@@ -276,7 +319,7 @@ impl Allocator {
         self.record(entry(nothing, outcome), None).await;
     }
 
-    async fn record(&mut self, entry: Entry, made: Option<Made<'_>>) {
+    async fn record(&mut self, entry: Entry, made: Option<Made<'_>>) -> Arc<Entry> {
         let customer = self.customer.clone();
         entry.alarms.iter().for_each(|alarm| tracing::error!(%customer, "{alarm}"));
         match &entry.outcome {
@@ -287,16 +330,24 @@ impl Allocator {
             Outcome::DryRun => {
                 tracing::info!(%customer, changes = entry.plan.actions.len(), "dry run: nothing is changed");
             }
+            Outcome::Move { vm, from, to, stage: Stage::Failed { why, left_out }, .. } => {
+                tracing::warn!(%customer, left_out, "VM {vm} is not moved from host {from} to host {to}: {why}");
+            }
+            Outcome::Move { vm, from, to, stage, .. } => {
+                tracing::info!(%customer, "VM {vm} moves from host {from} to host {to}: {stage:?}");
+            }
             // Usual until the first reports come in.
             Outcome::Held { why } => tracing::info!(%customer, "no decision: {why}"),
             other => tracing::warn!(%customer, outcome = ?other, "no change made"),
         }
         let entry = self.log.record(entry);
-        let Some(file) = &mut self.file else { return };
-        if let Err(error) = file.write(&entry, made).await {
+        if let Some(file) = &mut self.file
+            && let Err(error) = file.write(&entry, made).await
+        {
             self.log.line_lost();
             tracing::error!(%customer, file = ?self.settings.log_file, "decision log cannot be written: {error}");
         }
+        entry
     }
 
     async fn save_state(&mut self) {
@@ -327,8 +378,14 @@ fn entry(decision: Decision, outcome: Outcome) -> Entry {
     Entry { id: 0, at, inputs, plan, outcome, alarms, shadows: Vec::new() }
 }
 
+/// Waits until it is to stop.
+async fn told(mut stopping: watch::Receiver<bool>) {
+    // Without its sender, too.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
 /// Waits for the directory, but not for ever.
-async fn patient<T>(request: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+pub(crate) async fn patient<T>(request: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
     let silent = |_| ClientError::Silent { address: "the directory".to_owned(), after: PATIENCE };
     timeout(PATIENCE, request).await.map_err(silent)?
 }

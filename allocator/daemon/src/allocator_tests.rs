@@ -182,3 +182,143 @@ async fn it_stops_and_hands_its_state_over() {
     let demand = &state["bandwidth:proportional"]["policy"]["hot"]["demand"];
     assert_eq!(demand.as_f64(), Some(900.0), "{state}");
 }
+
+/// A policy that once plans these moves of hot and cold.
+fn moves_once(steps: &'static [(&'static str, &'static str, &'static str)]) -> Composition {
+    let mut planned = false;
+    let decide = move |view: &vibra_policy::View<'_>| {
+        let moves = if std::mem::replace(&mut planned, true) { &[][..] } else { steps };
+        let step = |&(vm, from, to): &(&str, &str, &str)| vibra_model::Move {
+            vm: id(vm),
+            from: id(from),
+            to: id(to),
+            reason: vibra_model::Reason::new("test"),
+        };
+        let moves = moves.iter().map(step).collect();
+        Plan { base: view.snapshot().revision(), moves, ..Plan::default() }
+    };
+    Composition::new(vec![Box::new(MayMove(Scripted(decide)))]).unwrap()
+}
+
+/// A policy that may move VMs.
+struct MayMove<P>(P);
+
+impl<P: vibra_policy::Policy> vibra_policy::Policy for MayMove<P> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn resource(&self) -> Resource {
+        self.0.resource()
+    }
+
+    fn moves(&self) -> bool {
+        true
+    }
+
+    fn decide(&mut self, view: &vibra_policy::View<'_>, now: Timestamp) -> Plan {
+        self.0.decide(view, now)
+    }
+}
+
+/// [`directory`] with a second host "i", which is in one pool with h if any is named.
+fn two_hosts(pool: Option<&str>) -> FakeDirectory {
+    let directory = directory();
+    let host = vibra_model::HostSpec { id: id("i"), capacity: vibra_model::Resources::NONE };
+    directory.run(Command::PutHost(host)).unwrap();
+    for host in ["h", "i"] {
+        let report = vibra_model::UsageReport { host: id(host), vms: Vec::new() };
+        directory.run(Command::Report(report)).unwrap();
+        if let Some(pool) = pool {
+            directory.run(Command::JoinPool { host: id(host), pool: id(pool) }).unwrap();
+        }
+    }
+    directory
+}
+
+/// The host says so of a VM.
+fn say(directory: &FakeDirectory, host: &str, vm: &str, state: vibra_model::VmState) {
+    let told = vibra_model::VmReport { vm: id(vm), usage: None, applied: None, level: None, state: Some(state) };
+    directory.run(Command::Report(vibra_model::UsageReport { host: id(host), vms: vec![told] })).unwrap();
+}
+
+/// How far the moves are, as the log has it.
+fn stages(log: &Log) -> Vec<(String, Stage)> {
+    let stage = |entry: &Arc<Entry>| match &entry.outcome {
+        Outcome::Move { vm, stage, .. } => Some((vm.to_string(), stage.clone())),
+        _ => None,
+    };
+    log.recent().iter().filter_map(stage).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn moves_are_made_one_after_another_each_once_the_one_before_is_done() {
+    use vibra_model::VmState::{Down, Up};
+    let running = start(two_hosts(Some("here")), moves_once(&[("hot", "h", "i"), ("cold", "h", "i")]), None);
+    let directory = running.directory.clone();
+    running.report(500, 500);
+    for vm in ["hot", "cold"] {
+        let other = if vm == "hot" { "cold" } else { "hot" };
+        running.until("that begins a move", |entry| {
+            matches!(&entry.outcome, Outcome::Move { vm: moved, stage: Stage::Begun, .. } if moved.as_str() == vm)
+        }).await;
+        let is_moving = || directory.now().vm(&id(vm)).unwrap().moving.is_some();
+        while !is_moving() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(directory.now().vm(&id(other)).unwrap().moving.is_none(), "one at a time");
+        say(&directory, "h", vm, Down);
+        tokio::time::sleep(SECOND).await;
+        say(&directory, "i", vm, Up);
+    }
+    running.until("that ends the last move", |entry| {
+        matches!(&entry.outcome, Outcome::Move { vm, stage: Stage::Done { .. }, .. } if vm.as_str() == "cold")
+    }).await;
+    let stages = stages(&running.log);
+    assert_eq!(stages.iter().map(|(vm, _)| vm.as_str()).collect::<Vec<_>>(), ["hot", "hot", "cold", "cold"]);
+    assert!(matches!(stages[1].1, Stage::Done { took_ms } if took_ms >= 1000), "{stages:?}");
+    assert_eq!(running.log.summary().moves, 2);
+    running.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_that_fails_stops_the_rest_and_says_so() {
+    let running = start(two_hosts(Some("here")), moves_once(&[("hot", "h", "i"), ("cold", "h", "i")]), None);
+    running.report(500, 500);
+    let failed = |entry: &Entry| matches!(&entry.outcome, Outcome::Move { stage: Stage::Failed { .. }, .. });
+    // No host ever says that the VM is down: after a minute it stays where it is.
+    running.until("that a move failed", failed).await;
+    let stages = stages(&running.log);
+    let [(_, Stage::Begun), (vm, Stage::Failed { why, left_out })] = &stages[..] else { panic!("{stages:?}") };
+    assert_eq!((vm.as_str(), *left_out), ("hot", 1));
+    assert!(why.contains("called off"), "{why}");
+    assert_eq!(running.directory.now().moving().count(), 0);
+    assert_eq!(running.log.summary().failed_moves, 1);
+    running.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn moves_that_no_agents_can_make_are_refused_before_anything_starts() {
+    let running = start(two_hosts(None), moves_once(&[("hot", "h", "i"), ("cold", "h", "i")]), None);
+    running.report(500, 500);
+    running.until("that no move is made", |entry| matches!(entry.outcome, Outcome::Move { .. })).await;
+    let stages = stages(&running.log);
+    let [(_, Stage::Failed { why, left_out: 1 })] = &stages[..] else { panic!("{stages:?}") };
+    assert!(why.contains("no move is begun") && why.contains("cannot take over"), "{why}");
+    let asked = running.directory.commands();
+    assert!(asked.iter().all(|command| !matches!(command, Command::MoveVm { .. })), "{asked:?}");
+    running.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_allocator_that_stops_waits_for_no_move() {
+    let running = start(two_hosts(Some("here")), moves_once(&[("hot", "h", "i")]), None);
+    running.report(500, 500);
+    running.until("that begins a move", |entry| matches!(entry.outcome, Outcome::Move { .. })).await;
+    let began = Instant::now();
+    let log = running.log.clone();
+    running.finish().await;
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    let stages = stages(&log);
+    assert!(matches!(&stages[1].1, Stage::Failed { why, .. } if why.contains("the allocator stops")), "{stages:?}");
+}

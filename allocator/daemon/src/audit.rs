@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use vibra_model::{Plan, Resource, Revision, Timestamp};
+use vibra_model::{HostId, Plan, Resource, Revision, Timestamp, VmId};
 
 /// How many entries are kept in memory.
 const ENTRIES: usize = 256;
@@ -46,10 +46,43 @@ pub enum Outcome {
         /// What the directory says.
         why: String,
     },
+    /// No decision of its own: how a move of an earlier plan goes.
+    Move {
+        /// The decision that planned it.
+        decision: u64,
+        /// Who goes.
+        vm: VmId,
+        /// From where.
+        from: HostId,
+        /// Where to.
+        to: HostId,
+        /// How far it is.
+        stage: Stage,
+    },
     /// The directory could not be asked, or did not answer. A proposal may have been carried out all the same.
     Failed {
         /// What happened.
         why: String,
+    },
+}
+
+/// How far a move is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// It begins.
+    Begun,
+    /// The VM serves where it went.
+    Done {
+        /// How long that took, in milliseconds.
+        took_ms: u64,
+    },
+    /// It failed, and the plan's later moves are left out.
+    Failed {
+        /// What happened.
+        why: String,
+        /// How many are left out.
+        left_out: usize,
     },
 }
 
@@ -103,6 +136,10 @@ pub struct Summary {
     pub failed: u64,
     /// Good plans that were not proposed since it is a dry run.
     pub dry_runs: u64,
+    /// VMs that were moved.
+    pub moves: u64,
+    /// Moves that failed.
+    pub failed_moves: u64,
     /// Failures of policies.
     pub alarms: u64,
     /// Lines that could not be written to the log file.
@@ -117,12 +154,15 @@ impl Summary {
     }
 
     fn count(&mut self, entry: &Entry) {
-        self.decisions += 1;
+        self.decisions += u64::from(!matches!(entry.outcome, Outcome::Move { .. }));
         self.alarms += entry.alarms.len() as u64;
         match &entry.outcome {
             Outcome::Accepted { .. } => self.accepted += 1,
             Outcome::Nothing => {}
             Outcome::DryRun => self.dry_runs += 1,
+            Outcome::Move { stage: Stage::Begun, .. } => {}
+            Outcome::Move { stage: Stage::Done { .. }, .. } => self.moves += 1,
+            Outcome::Move { stage: Stage::Failed { .. }, .. } => self.failed_moves += 1,
             Outcome::Held { .. } => self.held += 1,
             Outcome::Stale { .. } => self.stale += 1,
             Outcome::Faulty { .. } | Outcome::Refused { .. } => self.refused += 1,

@@ -3,7 +3,8 @@
 //! Every interval an [`Allocator`] takes the directory's newest snapshot and the usage since its last look, has its
 //! policies decide, has the plan checked, and proposes it to the directory. What it saw, planned and achieved stands in
 //! its [`Log`], as JSON lines if a file is named. The decision itself ([`Core::step`]) is a pure function of
-//! snapshot, usage and time.
+//! snapshot, usage and time. Policies are made by a [`Recipe`]; each runs on a thread of its own ([`Watched`]) or as a
+//! [`Program`]. A log holds what decisions were made from, so that a [`Replayer`] can make them again.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -26,6 +27,7 @@ mod allocator;
 mod audit;
 mod core;
 mod log_file;
+mod moves;
 mod program;
 mod recipe;
 mod record;
@@ -36,10 +38,10 @@ mod watched;
 
 pub use self::core::{Core, Decision, Inputs, SILENCE, Verdict};
 pub use allocator::{Allocator, Clock, INTERVAL, Mode, Settings, Shadow, system_clock};
-pub use audit::{Entry, Log, Outcome, Shadowed, Summary};
+pub use audit::{Entry, Log, Outcome, Shadowed, Stage, Summary};
 pub use log_file::{LOG_SIZE, Line, OLDER, aged, read_log};
 pub use program::{Answer, Decline, Going, Place, Program, ProgramParameters, Question, Wish};
-pub use recipe::{Named, Recipe, TIME_LIMIT, policies};
+pub use recipe::{Named, Recipe, RecipeError, TIME_LIMIT, policies};
 pub use record::{Player, Recorded, Since, Whole};
 pub use replay::{Difference, ReplayError, Replayer, Tally, differences};
 pub use watched::Watched;

@@ -75,6 +75,8 @@ pub struct Question<'a> {
     pub vms: Vec<&'a Vm>,
     /// What these VMs used, oldest sample first. Samples may be repeated.
     pub usage: BTreeMap<&'a VmId, &'a [UsageSample]>,
+    /// What other policies have planned already, where it moves VMs and so decides last.
+    pub planned: Vec<&'a AllocationChange>,
     /// The `state` of its last answer; null at first.
     pub state: &'a Value,
 }
@@ -175,6 +177,7 @@ impl Program {
             hosts: places.collect(),
             vms: view.vms().collect(),
             usage: view.vms().map(|vm| (&vm.id, view.usage().samples(&vm.id))).collect(),
+            planned: view.planned().iter().map(|action| &action.change).collect(),
             state: &self.state,
         }
     }

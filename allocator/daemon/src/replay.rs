@@ -1,10 +1,10 @@
 //! A decision log, decided again: by the same policies, or by others.
 
-use crate::{Core, Decision, Line, Player, Recipe, Recorded, TIME_LIMIT};
+use crate::{Core, Decision, Line, Player, Recipe, RecipeError, Recorded, TIME_LIMIT};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use vibra_model::{HostId, Plan, Resource, Snapshot, VmId};
-use vibra_policy::{BuildError, RestoreError};
+use vibra_policy::RestoreError;
 
 /// Decides again what stands in a log.
 ///
@@ -20,9 +20,9 @@ pub struct Replayer {
 /// Why a log cannot be replayed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
-    /// A policy cannot be made.
+    /// A policy cannot be made, or does not go together with the others.
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Recipe(#[from] RecipeError),
     /// A policy cannot go on from the recorded state.
     #[error(transparent)]
     Restore(#[from] RestoreError),

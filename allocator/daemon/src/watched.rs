@@ -88,7 +88,8 @@ impl Policy for Watched {
         // The thread may outlive what the view borrows.
         let snapshot = Arc::new(view.snapshot().clone());
         let (customer, usage) = (view.customer().clone(), view.usage().clone());
-        self.ask(move |policy| policy.attempt(&View::new(&snapshot, &customer, &usage), now))?
+        let planned = view.planned().to_vec();
+        self.ask(move |policy| policy.attempt(&View::new(&snapshot, &customer, &usage).after(&planned), now))?
     }
 
     fn save(&self) -> Value {
@@ -120,6 +121,16 @@ mod tests {
         let failure = watched.attempt(&View::new(&snapshot, &shop, &usage), Timestamp(1)).unwrap_err();
         assert_eq!(failure, Failure::Lasting("it overran its time of 20 ms".to_owned()));
         drop(release);
+    }
+
+    #[test]
+    fn what_others_have_planned_is_known_on_its_thread_too() {
+        let (snapshot, shop, usage) = (directory().now(), id("shop"), UsageWindow::default());
+        let planned = single(snapshot.revision(), "hot", 123).actions;
+        let tells = Scripted(|view: &View<'_>| Plan { actions: view.planned().to_vec(), ..Plan::default() });
+        let mut watched = Watched::new(Box::new(tells), Duration::from_secs(60));
+        let plan = watched.attempt(&View::new(&snapshot, &shop, &usage).after(&planned), Timestamp(1)).unwrap();
+        assert_eq!(plan.actions, planned);
     }
 
     #[test]

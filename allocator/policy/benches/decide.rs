@@ -46,6 +46,7 @@ fn vm(number: u64) -> Change {
         applied: None,
         held: allocation.resources,
         level: None,
+        moving: None,
     })
 }
 
@@ -53,7 +54,7 @@ fn vm(number: u64) -> Change {
 fn directory() -> Snapshot {
     let host = |number| {
         let capacity = rate(100 * VMS_PER_HOST * SHARE);
-        Change::Host(Host { id: id(format!("host{number}")), capacity, state: HostState::Up })
+        Change::Host(Host { id: id(format!("host{number}")), capacity, state: HostState::Up, pool: None })
     };
     let shop = Change::Customer(Customer { id: id("shop".into()), bounds: rate(VMS * SHARE) });
     let hosts = (0..VMS / VMS_PER_HOST).map(host);

@@ -35,7 +35,7 @@ fn memory(mib: u64) -> Resources {
 fn directory() -> Snapshot {
     let host = |number| {
         let capacity = Resources { cpu: Some(MilliCpu(CPU)), bandwidth: Some(BytesPerSec(NETWORK)), ..memory(4096) };
-        Change::Host(Host { id: id(format!("host{number}")), capacity, state: HostState::Up })
+        Change::Host(Host { id: id(format!("host{number}")), capacity, state: HostState::Up, pool: None })
     };
     let vm = |number: u64| {
         let allocation = Allocation { resources: memory(256 + number % 7 * 32), generation: Generation(1) };
@@ -53,6 +53,7 @@ fn directory() -> Snapshot {
             applied: None,
             held: allocation.resources,
             level: None,
+            moving: None,
         })
     };
     let shop = Change::Customer(Customer { id: id("shop".into()), bounds: memory(1 << 24) });

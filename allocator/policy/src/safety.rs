@@ -164,6 +164,9 @@ impl Guard {
 
     fn ruling(&self, action: &Action, vm: &Vm, view: &View<'_>, now: Timestamp) -> Ruling {
         let (from, to) = (action.from, action.change.to.raw());
+        if vm.moving.is_some() {
+            return Ruling::LeftOut(Reason::new("it is on its way to another host"));
+        }
         if let Some(reason) = self.unready(&vm.id, now) {
             return Ruling::LeftOut(reason);
         }

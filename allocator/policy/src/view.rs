@@ -13,13 +13,15 @@ pub struct View<'a> {
     snapshot: &'a Snapshot,
     customer: &'a CustomerId,
     usage: &'a UsageWindow,
-    /// The hosts that have a limit, each with what VMs of other customers shall have there.
+    /// The hosts that have a limit, each with what VMs of other customers, and VMs on their way there, shall have.
     hosts: Vec<(&'a Host, Resources)>,
     /// Where in `hosts` a host is, by the address of its id's text in the snapshot, which its VMs share: to read and
     /// hash the text for each VM costs more than the rest of the look-up.
     numbers: HashMap<usize, usize, FixedState>,
     /// The shares that are planned already, in the resource's base unit.
     planned: HashMap<(&'a VmId, Resource), u64, FixedState>,
+    /// The actions that say so.
+    actions: &'a [Action],
 }
 
 impl<'a> View<'a> {
@@ -31,13 +33,19 @@ impl<'a> View<'a> {
         let hosts: Vec<_> = limited.map(|host| (host, Resources::NONE)).collect();
         let numbers = hosts.iter().zip(0..).map(|((host, _), number)| (address(&host.id), number)).collect();
         let planned = HashMap::default();
-        let mut view = View { snapshot, customer, usage, hosts, numbers, planned };
+        let mut view = View { snapshot, customer, usage, hosts, numbers, planned, actions: &[] };
         if snapshot.customers().any(|other| other.id != *customer) {
             for vm in snapshot.vms().filter(|vm| vm.customer != *customer) {
                 let Some(host) = view.host_of(vm) else { continue };
                 let others = &mut view.hosts[host].1;
                 *others = sum(others, &vm.desired.resources);
             }
+        }
+        // Where a VM is going it takes its place already, whosever it is.
+        for vm in snapshot.moving() {
+            let Some(host) = vm.moving.as_ref().and_then(|to| view.number_of(to)) else { continue };
+            let others = &mut view.hosts[host].1;
+            *others = sum(others, &vm.desired.resources);
         }
         view
     }
@@ -62,7 +70,13 @@ impl<'a> View<'a> {
         let shares = planned.iter().map(|Action { change, .. }| ((&change.vm, change.to.resource()), change.to.raw()));
         let mut view = self.clone();
         view.planned.extend(shares);
+        view.actions = planned;
         view
+    }
+
+    /// What others have planned: empty but for a policy that decides after them.
+    pub fn planned(&self) -> &'a [Action] {
+        self.actions
     }
 
     /// What `vm` will have of `resource` once what is planned already is done, in the resource's base unit; `None` if it
@@ -114,8 +128,7 @@ impl<'a> View<'a> {
     /// What one host leaves the customer of `resource`, as [`rooms`](Self::rooms) tells of all. `None`: as much as he
     /// likes, or the host is not known.
     pub fn room(&self, host: &HostId, resource: Resource) -> Option<u64> {
-        let number = self.numbers.get(&address(&self.snapshot.host(host)?.id))?;
-        self.left(&self.hosts[*number], resource)
+        self.left(&self.hosts[self.number_of(host)?], resource)
     }
 
     /// How much of `resource` the customer bought, in its base unit; `None` if he did not buy it.

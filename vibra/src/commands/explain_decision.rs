@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use vibra_daemon::{
-    Difference, Entry, Line, Named, Player, Program, Recipe, Recorded, Replayer, Shadowed, Verdict, differences,
+    Difference, Entry, Line, Named, Player, Program, Recipe, Recorded, Replayer, Shadowed, Stage, Verdict, differences,
     policies,
 };
 use vibra_model::{CustomerId, Plan, Reason, Resource, UsageSample, Vm};
@@ -120,8 +120,8 @@ impl Rival {
     fn new(resource: Resource, name: &str) -> Rival {
         let named = Named { policy: name.to_owned(), parameters: serde_json::Map::new() };
         let recipe = Recipe(BTreeMap::from([(resource, named)]));
-        let built = recipe.build(vibra_daemon::TIME_LIMIT).map_err(|error| error.to_string());
-        Rival { policies: recipe.names(), replayer: built.map(|_| Replayer::new(recipe)) }
+        let right = recipe.check().map_err(|error| error.to_string());
+        Rival { policies: recipe.names(), replayer: right.map(|()| Replayer::new(recipe)) }
     }
 
     /// Goes on to a line; what it would have planned there, if that is asked for.
@@ -239,6 +239,9 @@ fn print_other(other: &Other) {
 fn in_words(outcome: &vibra_daemon::Outcome) -> String {
     use vibra_daemon::Outcome;
     match outcome {
+        Outcome::Move { decision, vm, from, to, stage } => {
+            format!("VM {vm} moves from host {from} to host {to} by decision {decision}: {}", stage_in_words(stage))
+        }
         Outcome::Accepted { revision } => format!("accepted, at revision {revision}"),
         Outcome::Nothing => "there was nothing to change".to_owned(),
         Outcome::DryRun => "a dry run: nothing was changed".to_owned(),
@@ -247,6 +250,15 @@ fn in_words(outcome: &vibra_daemon::Outcome) -> String {
         Outcome::Faulty { faults } => format!("refused by the plan checker: {}", faults.join("; ")),
         Outcome::Refused { why } => format!("refused by the directory: {why}"),
         Outcome::Failed { why } => format!("failed: {why}"),
+    }
+}
+
+fn stage_in_words(stage: &Stage) -> String {
+    match stage {
+        Stage::Begun => "it begins".to_owned(),
+        Stage::Done { took_ms } => format!("done after {took_ms} ms"),
+        Stage::Failed { why, left_out: 0 } => format!("failed: {why}"),
+        Stage::Failed { why, left_out } => format!("failed: {why}; {left_out} more moves are left out"),
     }
 }
 

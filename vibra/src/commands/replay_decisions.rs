@@ -47,7 +47,7 @@ pub(crate) fn run(args: &cli::ReplayDecisions) -> Outcome {
     };
     let others = others(&args.policy, &recorded).map_err(Failure::Usage)?;
     // Bad names and parameters are found before anything is replayed.
-    others.build(vibra_daemon::TIME_LIMIT).map_err(Failure::usage)?;
+    others.check().map_err(Failure::usage)?;
     let mut replayer = Replayer::new(others);
     let mut report = Report::default();
     for line in lines {

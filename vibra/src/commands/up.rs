@@ -40,9 +40,7 @@ pub(crate) fn up(path: &Path) -> Outcome {
         let mut allocators = Vec::new();
         if let Some(directory) = &directory {
             parts::directory::register(&**directory, &config.customers).await?;
-            for host in &config.hosts {
-                hosts.push(Host::start(host, &config, directory.clone(), stopped.clone()).await?);
-            }
+            hosts = Host::start_all(&config, directory.clone(), &stopped).await?;
             allocators = start_allocators(&config, directory, &stopped)?;
         }
         let mut signals = Signals::listen()?;

@@ -383,7 +383,11 @@ fn allocator(source: &Source<'_>, spanned: &Spanned<raw::Allocator>, file: &raw:
 fn recipe(source: &Source<'_>, tables: [&Option<Spanned<toml::Table>>; 3]) -> Fault<Recipe> {
     let named = Resource::ALL.into_iter().zip(tables).filter_map(|(resource, table)| Some((resource, table.as_ref()?)));
     let policies = named.map(|(resource, table)| Ok((resource, policy(source, resource, table)?)));
-    policies.collect::<Fault<_>>().map(Recipe)
+    let recipe = Recipe(policies.collect::<Fault<_>>()?);
+    // Each by itself is right: the first is as good a place as any for what is wrong with them together.
+    let place = tables.into_iter().flatten().map(Spanned::span).next().unwrap_or_default();
+    recipe.check().map_err(|error| source.fault(place, error.to_string(), None))?;
+    Ok(recipe)
 }
 
 fn policy(source: &Source<'_>, resource: Resource, spanned: &Spanned<toml::Table>) -> Fault<Named> {

@@ -1,6 +1,7 @@
 //! What is refused, where, and with which hint; and what the examples mean.
 
 use super::*;
+use vibra_model::Resource;
 use vibra_proxy::{
     Authorities, CertificateFiles, ClientAuth, Forwarding, Manner, Protocol, ProxyVersion, TlsVersion, Trust,
 };
@@ -285,6 +286,10 @@ fn policies_are_judged_before_anything_starts() {
     refused(&level("{ initial = 20 }"), "4:9", "names no policy", "fvm");
     refused(&level(r#"{ policy = "fvm", threshold = 0.5 }"#), "4:9", "threshold = 0.5", "docs/configuration.md");
     refused(&level(r#"{ policy = "fvm", rule = "mimd" }"#), "4:9", "aimd, sqrt, iiad", "");
+    refused(&with(r#"{ policy = "static", safety = { hold = "x" } }"#), "4:13", "is no length of time", "");
+    refused(&with(r#"{ policy = "program" }"#), "4:13", "command", "");
+    let movers = "{ policy = \"sandpiper\" }\nmemory = { policy = \"sandpiper\" }";
+    refused(&with(movers), "4:13", "would both move VMs", "");
 }
 
 #[test]
@@ -362,4 +367,30 @@ fn tls_that_makes_no_sense_is_refused() {
     let certificate = "certificate = [{ chain = \"c\" }]\n";
     refused(&with(&format!("{certificate}client_auth = \"required\"")), "5:15", "nobody issues", "client_ca");
     refused(&with(&format!("{certificate}min_version = \"1.1\"")), "5:15", "unknown variant `1.1`", "");
+}
+
+#[test]
+fn an_allocator_is_what_the_file_says() {
+    let with = |keys: &str| format!("[directory]\nlisten = \"127.0.0.1:0\"\n[allocator]\n{keys}");
+    let allocator = |keys: &str| Config::parse(Path::new("/etc/vibra.toml"), &with(keys)).unwrap().allocator.unwrap();
+    let given = allocator(
+        "bandwidth = { policy = \"program\", command = [\"./mine\"], folder = \"policies\" }\ndry_run = true\n\
+         time_limit = \"5s\"\nlog = \"log.jsonl\"\nlog_size = \"1MiB\"\nstate = \"state\"\n\
+         shadow = [{ memory = { policy = \"static\" } }]\n",
+    );
+    assert_eq!((given.mode, given.time_limit, given.log_size), (Mode::DryRun, Duration::from_secs(5), 1 << 20));
+    assert_eq!((given.log, given.state), (Some("/etc/log.jsonl".into()), Some("/etc/state".into())));
+    assert_eq!(given.recipe.0[&Resource::Bandwidth].parameters["folder"], "/etc/policies");
+    assert_eq!(given.shadows[0].names(), "static for memory");
+    let default = allocator("");
+    assert_eq!((default.mode, default.time_limit, default.log_size), (Mode::Real, Duration::from_secs(2), 64 << 20));
+    refused(&with("shadow = [{}]\n"), "4:11", "a shadow without a policy", "");
+    refused(&with("time_limit = \"0s\"\n"), "3:1", "a time limit of 0", "");
+}
+
+#[test]
+fn each_of_several_customers_has_his_own_files() {
+    let file = |customers| Allocator::file_of(Path::new("/var/decisions.jsonl"), &"shop".parse().unwrap(), customers);
+    assert_eq!(file(1), Path::new("/var/decisions.jsonl"));
+    assert_eq!(file(2), Path::new("/var/decisions.shop.jsonl"));
 }

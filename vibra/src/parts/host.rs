@@ -1,6 +1,11 @@
 //! A host: its VMs and its agent.
 
-use crate::{commands::trace, config, exit::Failure, parts::stop};
+use crate::{
+    commands::trace,
+    config,
+    exit::Failure,
+    parts::{self, stop},
+};
 use anyhow::{Context, anyhow};
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::{sync::watch, task::JoinHandle};
@@ -9,12 +14,19 @@ use vibra_agent::{
     cleanup_stale, register,
 };
 use vibra_client::Directory;
-use vibra_model::{Bytes, HostSpec, VmSpec};
+use vibra_model::{Bytes, Command, HostSpec, PoolId, VmSpec};
 use vibra_policy::fvm::Fvm;
 use vibra_trace::Objects;
 
 /// The seed of generated content.
 const SEED: u64 = 1998;
+
+/// A host whose VMs run, and whose agent does not yet.
+pub(crate) struct Prepared {
+    host: HostSpec,
+    specs: Vec<VmSpec>,
+    kinds: Vec<Kind>,
+}
 
 /// A running host.
 pub(crate) struct Host {
@@ -37,9 +49,47 @@ impl Kind {
     }
 }
 
+impl Prepared {
+    /// Starts the VMs that `vms` has on `host`.
+    ///
+    /// # Errors
+    /// If one does not start.
+    pub(crate) async fn start(host: &HostSpec, vms: &[config::Vm]) -> anyhow::Result<Prepared> {
+        let mut groups: BTreeMap<(config::VmKind, &str), Vec<&config::Vm>> = BTreeMap::new();
+        for vm in vms.iter().filter(|vm| vm.spec.host == host.id) {
+            groups.entry((vm.kind, vm.content.as_str())).or_default().push(vm);
+        }
+        let mut prepared = Prepared { host: host.clone(), specs: Vec::new(), kinds: Vec::new() };
+        for ((kind, content), vms) in groups {
+            let started =
+                start_kind(kind, content, &vms).await.with_context(|| format!("the VMs of host {}", host.id))?;
+            let addresses = started.machines().iter().map(|machine| machine.address().to_owned());
+            prepared.specs.extend(vms.iter().zip(addresses).map(|(vm, address)| VmSpec { address, ..vm.spec.clone() }));
+            prepared.kinds.push(started);
+        }
+        for spec in &prepared.specs {
+            eprintln!("host {}: VM {} at http://{}", host.id, spec.id, spec.address);
+        }
+        Ok(prepared)
+    }
+
+    fn machines(&self) -> Vec<Arc<dyn Machine>> {
+        self.kinds.iter().flat_map(|kind| kind.machines().to_vec()).collect()
+    }
+
+    /// Registers the host and its VMs.
+    async fn register(&self, directory: &dyn Directory) -> anyhow::Result<()> {
+        register(directory, self.host.clone(), self.specs.clone()).await.context("registering with the directory")
+    }
+
+    /// Starts its agent, which works until `stopped` says so.
+    fn run(self, agent: Agent, stopped: watch::Receiver<bool>) -> Host {
+        Host { agent: tokio::spawn(agent.run(stop::told(stopped))), kinds: self.kinds }
+    }
+}
+
 impl Host {
-    /// Starts the VMs that `config` has on `host`, registers them, and starts the agent, which works until `stopped` says
-    /// so.
+    /// Starts `host` alone: its VMs, which it registers, and its agent, which works until `stopped` says so.
     ///
     /// # Errors
     /// If a VM does not start, or the directory does not accept one.
@@ -49,30 +99,47 @@ impl Host {
         directory: Arc<dyn Directory>,
         stopped: watch::Receiver<bool>,
     ) -> anyhow::Result<Host> {
-        let mut groups: BTreeMap<(config::VmKind, &str), Vec<&config::Vm>> = BTreeMap::new();
-        for vm in config.vms.iter().filter(|vm| vm.spec.host == host.id) {
-            groups.entry((vm.kind, vm.content.as_str())).or_default().push(vm);
+        let prepared = Prepared::start(host, &config.vms).await?;
+        prepared.register(&*directory).await?;
+        let agent = agent(config, host, prepared.machines(), directory)?;
+        Ok(prepared.run(agent, stopped))
+    }
+
+    /// Starts all hosts of `config`, as [`start`](Self::start) does one. Since they are in one process their agents can take over
+    /// one another's VMs; those that had moved when it last ended are where they went.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn start_all(
+        config: &config::Config,
+        directory: Arc<dyn Directory>,
+        stopped: &watch::Receiver<bool>,
+    ) -> anyhow::Result<Vec<Host>> {
+        let hosts = &config.hosts;
+        let pool: PoolId = format!("up-{}", &parts::directory::random_secret()?[..16]).parse()?;
+        let known = directory.snapshot().await.context("asking the directory where VMs are")?;
+        let moved = |spec: &VmSpec| {
+            known.vm(&spec.id).map(|vm| vm.host.clone()).filter(|at| hosts.iter().any(|host| host.id == *at))
+        };
+        let mut all = Vec::new();
+        for host in hosts {
+            let mut prepared = Prepared::start(host, &config.vms).await?;
+            for spec in &mut prepared.specs {
+                spec.host = moved(spec).unwrap_or_else(|| spec.host.clone());
+            }
+            prepared.register(&*directory).await?;
+            all.push(prepared);
         }
-        let mut kinds = Vec::new();
-        let mut specs = Vec::new();
-        for ((kind, content), vms) in groups {
-            let started =
-                start_kind(kind, content, &vms).await.with_context(|| format!("the VMs of host {}", host.id))?;
-            let addresses = started.machines().iter().map(|machine| machine.address().to_owned());
-            specs.extend(vms.iter().zip(addresses).map(|(vm, address)| VmSpec { address, ..vm.spec.clone() }));
-            kinds.push(started);
+        for host in hosts {
+            let join = Command::JoinPool { host: host.id.clone(), pool: pool.clone() };
+            directory.command(join).await.context("registering with the directory")?;
         }
-        for spec in &specs {
-            eprintln!("host {}: VM {} at http://{}", host.id, spec.id, spec.address);
-        }
-        register(&*directory, host.clone(), specs).await.context("registering with the directory")?;
-        let machines = kinds.iter().flat_map(|kind| kind.machines().to_vec()).collect();
-        let mut agent = Agent::new(host.id.clone(), machines, directory);
-        if let Some(level) = config.allocator.as_ref().and_then(|allocator| allocator.level) {
-            agent = agent.with_level(Fvm::new(level)?);
-        }
-        let agent = tokio::spawn(agent.run(stop::told(stopped)));
-        Ok(Host { agent, kinds })
+        let machines: Vec<_> = all.iter().flat_map(Prepared::machines).collect();
+        let run = |prepared: Prepared| {
+            let agent = agent(config, &prepared.host, machines.clone(), directory.clone())?;
+            Ok(prepared.run(agent, stopped.clone()))
+        };
+        all.into_iter().map(run).collect()
     }
 
     /// Waits for the agent, which was told to stop, and ends the VMs.
@@ -93,6 +160,20 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// The agent of `host`, which drives its share of `machines`.
+fn agent(
+    config: &config::Config,
+    host: &HostSpec,
+    machines: Vec<Arc<dyn Machine>>,
+    directory: Arc<dyn Directory>,
+) -> anyhow::Result<Agent> {
+    let agent = Agent::new(host.id.clone(), machines, directory);
+    Ok(match config.allocator.as_ref().and_then(|allocator| allocator.level) {
+        Some(level) => agent.with_level(Fvm::new(level)?),
+        None => agent,
+    })
 }
 
 async fn start_kind(kind: config::VmKind, content: &str, vms: &[&config::Vm]) -> anyhow::Result<Kind> {

@@ -15,7 +15,7 @@ use std::{future::Future, time::Duration};
 use tokio::time::{Instant, timeout, timeout_at};
 use vibra_model::{
     Command, Event, Revision, Snapshot, Timestamp, UsageWindow,
-    api::{Accepted, ErrorBody, PREFIX, WatchLine},
+    api::{Accepted, ErrorBody, MoveRequest, PREFIX, WatchLine},
 };
 
 /// The largest answer, and the longest line of a watch, that is taken in. A snapshot of 100,000 VMs has some 50 MB.
@@ -179,6 +179,11 @@ fn request_of(command: &Command) -> Result<(Method, String, Bytes), ClientError>
         Command::RemoveHost(id) => (Method::DELETE, format!("/hosts/{id}"), Bytes::new()),
         Command::RemoveVm(id) => (Method::DELETE, format!("/vms/{id}"), Bytes::new()),
         Command::SetVmState { vm, state } => (Method::PUT, format!("/vms/{vm}/state"), json(state)?),
+        Command::JoinPool { host, pool } => (Method::PUT, format!("/hosts/{host}/pool"), json(pool)?),
+        Command::MoveVm { base, vm, to } => {
+            let request = MoveRequest { base: *base, to: to.clone() };
+            (Method::POST, format!("/vms/{vm}/move"), json(&request)?)
+        }
         Command::Propose(proposal) => (Method::POST, "/proposals".into(), json(proposal)?),
         Command::Report(report) => (Method::POST, "/usage".into(), json(report)?),
         Command::HostSilent(host) => {

@@ -99,6 +99,11 @@ async fn every_command_has_its_endpoint_and_one_connection_serves_them_all() {
         (Command::RemoveHost(id.parse().unwrap()), "DELETE /v1/hosts/shop "),
         (Command::RemoveVm(id.parse().unwrap()), "DELETE /v1/vms/shop "),
         (Command::SetVmState { vm: id.parse().unwrap(), state: VmState::Draining }, "PUT /v1/vms/shop/state "),
+        (
+            Command::MoveVm { base: Revision(4), vm: id.parse().unwrap(), to: "h2".parse().unwrap() },
+            "POST /v1/vms/shop/move ",
+        ),
+        (Command::JoinPool { host: id.parse().unwrap(), pool: "here".parse().unwrap() }, "PUT /v1/hosts/shop/pool "),
         (Command::Propose(Proposal { base: Revision(4), changes: Vec::new() }), "POST /v1/proposals "),
     ];
     let script = commands.iter().map(|_| answer("200 OK", r#"{"revision":7}"#)).collect();
@@ -113,6 +118,8 @@ async fn every_command_has_its_endpoint_and_one_connection_serves_them_all() {
         assert!(request.contains("authorization: Bearer s3cret\r\n"), "{request:?}");
     }
     assert!(requests[4].ends_with("\r\n\r\n\"draining\""), "{:?}", requests[4]);
+    assert!(requests[5].ends_with("\r\n\r\n{\"base\":4,\"to\":\"h2\"}"), "{:?}", requests[5]);
+    assert!(requests[6].ends_with("\r\n\r\n\"here\""), "{:?}", requests[6]);
 }
 
 #[tokio::test]

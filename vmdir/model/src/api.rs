@@ -11,11 +11,13 @@
 //! | `PUT /v1/hosts` | [`HostSpec`](crate::HostSpec) | [`Accepted`] |
 //! | `PUT /v1/vms` | [`VmSpec`](crate::VmSpec) | [`Accepted`] |
 //! | `DELETE /v1/customers/ID`, `/v1/hosts/ID`, `/v1/vms/ID` | | [`Accepted`] |
+//! | `PUT /v1/hosts/ID/pool` | [`PoolId`](crate::PoolId) | [`Accepted`] |
+//! | `POST /v1/vms/ID/move` | [`MoveRequest`] | [`Accepted`]; 409 stale; 422 with the violations |
 //! | `PUT /v1/vms/ID/state` | [`VmState`](crate::VmState) | [`Accepted`] |
 //!
 //! Every request but `GET /v1/health` carries `Authorization: Bearer TOKEN`. Every error is an [`ErrorBody`].
 
-use crate::{Event, Rejection, Revision};
+use crate::{Event, HostId, Rejection, Revision};
 use serde::{Deserialize, Serialize};
 
 /// The path prefix of this version of the API.
@@ -26,6 +28,16 @@ pub const PREFIX: &str = "/v1";
 pub struct Accepted {
     /// The directory's revision with the command carried out; it is durable.
     pub revision: Revision,
+}
+
+/// Where a VM shall go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoveRequest {
+    /// The revision that the sender had seen.
+    pub base: Revision,
+    /// Where to.
+    pub to: HostId,
 }
 
 /// One line of a watch.

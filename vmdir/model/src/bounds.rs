@@ -80,6 +80,26 @@ pub enum Violation {
         /// Which VM.
         vm: VmId,
     },
+    /// A VM that is on its way keeps what it has.
+    #[error("VM {vm} is moving to host {to}: what it has does not change until it is there")]
+    Moving {
+        /// Which VM.
+        vm: VmId,
+        /// Where to.
+        to: HostId,
+    },
+    /// The VM cannot go there.
+    #[error("VM {vm} cannot move from host {from} to host {to}: {why}")]
+    CannotMove {
+        /// Which VM.
+        vm: VmId,
+        /// Where it is.
+        from: HostId,
+        /// Where it was to go.
+        to: HostId,
+        /// What is in the way.
+        why: String,
+    },
     /// Less than the floor.
     #[error("VM {vm} would have {} of {}, below its floor of {}", to, to.resource(), floor)]
     BelowFloor {
@@ -195,6 +215,9 @@ impl Snapshot {
         let bought = self.customer(&vm.customer).and_then(|c| c.bounds.get(resource));
         if bought.is_none() || vm.desired(resource).is_none() {
             return Some(Violation::NotManaged { vm: vm.id.clone(), resource });
+        }
+        if let Some(host) = vm.moving.as_ref().filter(|_| vm.desired(resource) != Some(to.raw())) {
+            return Some(Violation::Moving { vm: vm.id.clone(), to: host.clone() });
         }
         let floor = vm.floor.get(resource).unwrap_or(0);
         if to.raw() < floor {

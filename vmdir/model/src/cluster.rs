@@ -1,6 +1,6 @@
 //! Customers, hosts and VMs.
 
-use crate::{CustomerId, Generation, HostId, Resource, Resources, VmId};
+use crate::{CustomerId, Generation, HostId, PoolId, Resource, Resources, VmId};
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
 
@@ -43,6 +43,9 @@ pub struct Host {
     pub capacity: Resources,
     /// Whether it is heard of.
     pub state: HostState,
+    /// With whose agents its own can exchange VMs; `None`: with nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolId>,
 }
 
 /// Where a VM is in its life.
@@ -149,6 +152,10 @@ pub struct Vm {
     /// requests keeps to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<NonZeroU32>,
+    /// Where it is going: its host stops it, then that host has it. Until then both hosts count it, and what it shall
+    /// have does not change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<HostId>,
 }
 
 impl Vm {

@@ -12,7 +12,7 @@ pub enum Command {
     PutCustomer(Customer),
     /// Register a host, or change its capacity.
     PutHost(HostSpec),
-    /// Register a VM, or change its place, address, weight or floor.
+    /// Register a VM, or change its place, address, weight or floor. A move that it was about to make is called off.
     PutVm(VmSpec),
     /// Remove a customer who has no VMs.
     RemoveCustomer(CustomerId),
@@ -26,6 +26,22 @@ pub enum Command {
         vm: VmId,
         /// The new state.
         state: VmState,
+    },
+    /// Hosts of the same pool can take over one another's VMs. A host that is registered anew is in none.
+    JoinPool {
+        /// Which host.
+        host: HostId,
+        /// Which pool.
+        pool: PoolId,
+    },
+    /// Send a VM to another host. To its own: it stays there, if it has not left yet.
+    MoveVm {
+        /// The revision that the sender had seen.
+        base: Revision,
+        /// Which VM.
+        vm: VmId,
+        /// Where to.
+        to: HostId,
     },
     /// Change allocations.
     Propose(Proposal),
@@ -46,6 +62,8 @@ impl Command {
             Command::RemoveHost(_) => "remove hosts",
             Command::RemoveVm(_) => "remove VMs",
             Command::SetVmState { .. } => "change the state of VMs",
+            Command::JoinPool { .. } => "say who can take over VMs",
+            Command::MoveVm { .. } => "move VMs",
             Command::Propose(_) => "change allocations",
             Command::Report(_) => "report usage",
             Command::HostSilent(_) => "declare hosts silent",
@@ -90,7 +108,10 @@ pub struct Snapshot {
     hosts: BTreeMap<HostId, Host>,
     vms: BTreeMap<VmId, Vm>,
     clusters: BTreeMap<CustomerId, BTreeSet<(u32, VmId)>>,
+    /// The VMs on each host and on their way to it.
     placed: BTreeMap<HostId, BTreeSet<VmId>>,
+    /// The VMs on their way.
+    moving: BTreeSet<VmId>,
     /// When a customer's bounds, VMs or desired allocations last changed. After a transfer as [`Records`] it is the
     /// snapshot's own revision: older bases are then refused although they might be fresh, never the reverse.
     allocated: BTreeMap<CustomerId, Revision>,
@@ -168,9 +189,14 @@ impl Snapshot {
         self.clusters.get(customer).into_iter().flatten().map(|(_, vm)| &self.vms[vm])
     }
 
-    /// The VMs on a host, by id.
+    /// The VMs on a host and those on their way to it, by id.
     pub fn vms_on(&self, host: &HostId) -> impl Iterator<Item = &Vm> {
         self.placed.get(host).into_iter().flatten().map(|vm| &self.vms[vm])
+    }
+
+    /// The VMs on their way to another host, by id.
+    pub fn moving(&self) -> impl ExactSizeIterator<Item = &Vm> {
+        self.moving.iter().map(|vm| &self.vms[vm])
     }
 
     /// Whether the host of `vm` may now raise `resource` to the desired amount: what all VMs of its customer may
@@ -207,12 +233,20 @@ impl Snapshot {
                 let vm = self.known_vm(vm)?;
                 Ok(changed(vm, in_state(vm.clone(), *state)))
             }
+            Command::JoinPool { host, pool } => {
+                Ok(self.changed_host(Host { pool: Some(pool.clone()), ..self.known_host(host)?.clone() }))
+            }
+            Command::MoveVm { base, vm, to } => self.move_vm(*base, vm, to),
             Command::Propose(proposal) => self.propose(proposal),
             Command::Report(report) => self.report(report),
             Command::HostSilent(host) => {
                 let mut host = self.known_host(host)?.clone();
                 host.state = HostState::Down;
-                let vms = self.vms_on(&host.id).flat_map(|vm| changed(vm, in_state(vm.clone(), VmState::Down)));
+                let lost = |vm: &Vm| match vm.host == host.id {
+                    true => in_state(vm.clone(), VmState::Down),
+                    false => staying(vm.clone()),
+                };
+                let vms = self.vms_on(&host.id).flat_map(|vm| changed(vm, lost(vm)));
                 let mut changes: Vec<_> = vms.collect();
                 changes.extend(self.changed_host(host));
                 Ok(changes)
@@ -247,14 +281,20 @@ impl Snapshot {
 
     fn apply_vm(&mut self, revision: Revision, vm: &Vm) {
         let old = self.vms.get(&vm.id);
-        if old.is_none_or(|old| old.desired != vm.desired || old.floor != vm.floor || old.host != vm.host) {
+        let place = |vm: &Vm| (vm.host.clone(), vm.moving.clone());
+        if old.is_none_or(|old| old.desired != vm.desired || old.floor != vm.floor || place(old) != place(vm)) {
             self.allocated.insert(vm.customer.clone(), revision);
         }
         // The usual change leaves the VM where it is, and the indexes with it.
-        if old.is_none_or(|old| (&old.customer, old.order, &old.host) != (&vm.customer, vm.order, &vm.host)) {
+        if old.is_none_or(|old| (&old.customer, old.order, place(old)) != (&vm.customer, vm.order, place(vm))) {
             self.remove_vm(revision, &vm.id);
             self.clusters.entry(vm.customer.clone()).or_default().insert((vm.order, vm.id.clone()));
-            self.placed.entry(vm.host.clone()).or_default().insert(vm.id.clone());
+            for host in [&vm.host].into_iter().chain(&vm.moving) {
+                self.placed.entry(host.clone()).or_default().insert(vm.id.clone());
+            }
+            if vm.moving.is_some() {
+                self.moving.insert(vm.id.clone());
+            }
         }
         // Every VM came with its own text of these ids. One text each stays in the caches of who walks over all VMs.
         let customer = self.customer(&vm.customer).map_or(&vm.customer, |known| &known.id).clone();
@@ -268,9 +308,12 @@ impl Snapshot {
         if let Some(cluster) = self.clusters.get_mut(&vm.customer) {
             cluster.remove(&(vm.order, vm.id.clone()));
         }
-        if let Some(placed) = self.placed.get_mut(&vm.host) {
-            placed.remove(&vm.id);
+        for host in [&vm.host].into_iter().chain(&vm.moving) {
+            if let Some(placed) = self.placed.get_mut(host) {
+                placed.remove(&vm.id);
+            }
         }
+        self.moving.remove(&vm.id);
     }
 
     fn known_customer(&self, id: &CustomerId) -> Result<&Customer, Violation> {
@@ -297,7 +340,7 @@ impl Snapshot {
 
     fn put_host(&self, spec: &HostSpec) -> Result<Vec<Change>, Rejection> {
         let state = self.host(&spec.id).map_or(HostState::Down, |host| host.state);
-        let host = Host { id: spec.id.clone(), capacity: spec.capacity, state };
+        let host = Host { id: spec.id.clone(), capacity: spec.capacity, state, pool: None };
         let mut after = Snapshot::default();
         after.apply(self.revision, &[Change::Host(host.clone())]);
         after.apply(self.revision, &self.vms_on(&spec.id).cloned().map(Change::Vm).collect::<Vec<_>>());
@@ -389,6 +432,55 @@ impl Snapshot {
         Ok(vms.into_values().map(with_new_desired).map(Change::Vm).collect())
     }
 
+    fn move_vm(&self, base: Revision, vm: &VmId, to: &HostId) -> Result<Vec<Change>, Rejection> {
+        let (vm, host) = (self.known_vm(vm)?, self.known_host(to)?);
+        if vm.host == *to {
+            return Ok(changed(vm, staying(vm.clone())));
+        }
+        if vm.moving.as_ref() == Some(to) {
+            return Ok(Vec::new());
+        }
+        if let Some(&changed) = self.allocated.get(&vm.customer).filter(|&&changed| changed > base) {
+            return Err(Rejection::Stale { base, changed });
+        }
+        if let Some(other) = &vm.moving {
+            return Err(Violation::Moving { vm: vm.id.clone(), to: other.clone() }.into());
+        }
+        self.may_take(vm, &vm.host, to)?;
+        let why = match (host.state, vm.state) {
+            (HostState::Down, _) => Some("that host is down"),
+            (_, VmState::Up | VmState::Warming) => None,
+            _ => Some("only a VM that serves is moved"),
+        };
+        if let Some(why) = why {
+            return Err(cannot_move(vm, &vm.host, to, why).into());
+        }
+        // What its host may give it now is what it may have there: nothing is lowered on the way.
+        let share = |vm: &Vm, r: Resource| Some(vm.desired(r).unwrap_or(0).max(vm.held.get(r)?));
+        let over = |r: Resource| self.over_capacity(to, r, &share, share(vm, r).unwrap_or(0).into());
+        let violations: Vec<_> = Resource::ALL.into_iter().filter_map(over).collect();
+        if !violations.is_empty() {
+            return Err(violations.into());
+        }
+        Ok(vec![Change::Vm(Vm { moving: Some(to.clone()), state: VmState::Draining, ..vm.clone() })])
+    }
+
+    /// Whether the agent of host `to` can take over `vm` from that of host `from`: whether they are of one pool.
+    ///
+    /// # Errors
+    /// [`Violation::CannotMove`] if not.
+    pub fn may_take(&self, vm: &Vm, from: &HostId, to: &HostId) -> Result<(), Violation> {
+        let pool = |host| self.host(host).and_then(|host| host.pool.as_ref());
+        match (pool(from), pool(to)) {
+            (Some(one), Some(other)) if one == other => Ok(()),
+            _ => {
+                let why = "the agents of these hosts cannot take over VMs from one another: only hosts that one process \
+                           runs (vibra up) can";
+                Err(cannot_move(vm, from, to, why))
+            }
+        }
+    }
+
     fn report(&self, report: &UsageReport) -> Result<Vec<Change>, Rejection> {
         let mut host = self.known_host(&report.host)?.clone();
         host.state = HostState::Up;
@@ -401,6 +493,30 @@ impl Snapshot {
         }
         Ok(changes)
     }
+}
+
+fn cannot_move(vm: &Vm, from: &HostId, to: &HostId, why: &str) -> Violation {
+    Violation::CannotMove { vm: vm.id.clone(), from: from.clone(), to: to.clone(), why: why.to_owned() }
+}
+
+/// The VM without the move that it was about to make.
+fn staying(mut vm: Vm) -> Vm {
+    if vm.moving.take().is_some() && vm.state == VmState::Draining {
+        vm.state = VmState::Up;
+    }
+    vm
+}
+
+/// The VM at the host where it was going, once its own has stopped it. Nothing of it is in force anywhere; what it shall
+/// have was counted there since the move began.
+fn handed_over(mut vm: Vm, to: HostId) -> Vm {
+    vm.host = to;
+    vm.state = VmState::Starting;
+    vm.desired.generation = vm.desired.generation.next();
+    vm.held = vm.desired.resources;
+    vm.applied = None;
+    vm.level = None;
+    vm
 }
 
 fn unused<'a>(what: String, mut vms: impl Iterator<Item = &'a Vm>) -> Result<(), Violation> {
@@ -433,7 +549,9 @@ fn registered(spec: &VmSpec, old: Option<&Vm>) -> Vm {
         address: spec.address.clone(),
         order: spec.order,
         weight: spec.weight,
-        state: old.map_or(VmState::Starting, |vm| vm.state),
+        // Who is registered anew runs where it is registered, whatever it was about to do before.
+        state: old.filter(|vm| vm.moving.is_none()).map_or(VmState::Starting, |vm| vm.state),
+        moving: None,
         floor: spec.floor,
         desired: old.map_or(first, |vm| vm.desired),
         applied: old.and_then(|vm| vm.applied),
@@ -461,6 +579,7 @@ fn in_state(mut vm: Vm, state: VmState) -> Vm {
         vm.held = vm.desired.resources;
         vm.applied = None;
         vm.level = None;
+        vm.moving = None;
     }
     vm.state = state;
     vm
@@ -468,6 +587,11 @@ fn in_state(mut vm: Vm, state: VmState) -> Vm {
 
 /// The VM after its host spoke of it.
 fn reported(mut vm: Vm, told: &VmReport) -> Vm {
+    if told.state == Some(VmState::Down)
+        && let Some(to) = vm.moving.take()
+    {
+        return handed_over(vm, to);
+    }
     if let Some(applied) = told.applied.filter(|_| told.state != Some(VmState::Down)) {
         // Once the newest generation is adopted no older one can be carried out any more.
         vm.held = if applied.generation == vm.desired.generation {

@@ -319,3 +319,137 @@ proptest! {
         prop_assert_eq!(&in_force[..], &desired[..]);
     }
 }
+
+fn moving(directory: &mut Snapshot, name: &str, to: &str) -> Result<Vec<Change>, Rejection> {
+    let command = Command::MoveVm { base: directory.revision(), vm: id(name), to: id(to) };
+    run(directory, command)
+}
+
+/// [`shop`], whose hosts can take over one another's VMs.
+fn pool() -> Snapshot {
+    let mut directory = shop();
+    for host in ["h1", "h2", "h3", "h4"] {
+        run(&mut directory, Command::JoinPool { host: id(host), pool: id("here") }).unwrap();
+    }
+    directory
+}
+
+fn on(directory: &Snapshot, host: &str) -> Vec<String> {
+    directory.vms_on(&id(host)).map(|vm| vm.id.to_string()).collect()
+}
+
+fn why(refused: Result<Vec<Change>, Rejection>) -> String {
+    refused.unwrap_err().to_string()
+}
+
+#[test]
+fn a_vm_that_moves_is_counted_by_both_hosts_until_its_own_has_stopped_it() {
+    let mut directory = pool();
+    moving(&mut directory, "a", "h2").unwrap();
+    let vm = directory.vm(&id("a")).unwrap().clone();
+    assert_eq!((&vm.host, &vm.moving, vm.state), (&id("h1"), &Some(id("h2")), VmState::Draining));
+    assert_eq!((on(&directory, "h1"), on(&directory, "h2")), (vec!["a".into()], vec!["a".into(), "b".into()]));
+    assert_eq!(directory.moving().count(), 1);
+    assert!(why(propose(&mut directory, &[("a", 5)])).contains("is moving to host h2"));
+    propose(&mut directory, &[("b", 5), ("a", 10)]).unwrap();
+    assert!(moving(&mut directory, "a", "h2").unwrap().is_empty(), "it is on its way");
+    assert!(why(moving(&mut directory, "a", "h3")).contains("is moving to host h2"));
+
+    // That it still runs is no news; that it is down hands it over, with all that it shall have.
+    adopt(&mut directory, "a", 10, VmState::Up);
+    assert_eq!(directory.vm(&id("a")).unwrap().state, VmState::Draining);
+    adopt(&mut directory, "a", 10, VmState::Down);
+    let vm = directory.vm(&id("a")).unwrap().clone();
+    assert_eq!((&vm.host, &vm.moving, vm.state), (&id("h2"), &None, VmState::Starting));
+    assert_eq!((vm.desired(Resource::Bandwidth), vm.applied, vm.held), (Some(10), None, bandwidth(10)));
+    assert_eq!((on(&directory, "h1").len(), on(&directory, "h2").len(), directory.moving().count()), (0, 2, 0));
+    adopt(&mut directory, "a", 10, VmState::Up);
+    assert_eq!(directory.vm(&id("a")).unwrap().state, VmState::Up);
+}
+
+#[test]
+fn what_is_in_the_way_of_a_move_is_said_before_it_begins() {
+    let mut directory = pool();
+    let refused = |directory: &mut Snapshot, to: &str, says: &str| {
+        let said = why(moving(directory, "a", to));
+        assert!(said.contains(says), "{said}");
+        assert_eq!(directory.moving().count(), 0);
+    };
+    refused(&mut directory, "h9", "host h9 is not registered");
+    run(&mut directory, Command::HostSilent(id("h4"))).unwrap();
+    refused(&mut directory, "h4", "that host is down");
+    run(&mut directory, Command::JoinPool { host: id("h3"), pool: id("elsewhere") }).unwrap();
+    refused(&mut directory, "h3", "only hosts that one process runs");
+    run(&mut directory, Command::PutHost(HostSpec { id: id("h3"), capacity: bandwidth(100) })).unwrap();
+    refused(&mut directory, "h3", "only hosts that one process runs");
+    run(&mut directory, Command::PutHost(HostSpec { id: id("h2"), capacity: bandwidth(19) })).unwrap();
+    run(&mut directory, Command::JoinPool { host: id("h2"), pool: id("here") }).unwrap();
+    refused(&mut directory, "h2", "above its capacity of 19");
+    // What b shall have would leave room, but what it may still have does not.
+    propose(&mut directory, &[("b", 9)]).unwrap();
+    refused(&mut directory, "h2", "above its capacity of 19");
+    adopt(&mut directory, "b", 9, VmState::Up);
+    let stale = Command::MoveVm { base: Revision(1), vm: id("a"), to: id("h2") };
+    assert!(matches!(directory.decide(&stale), Err(Rejection::Stale { .. })));
+    run(&mut directory, Command::SetVmState { vm: id("a"), state: VmState::Draining }).unwrap();
+    refused(&mut directory, "h2", "only a VM that serves");
+    run(&mut directory, Command::SetVmState { vm: id("a"), state: VmState::Up }).unwrap();
+    moving(&mut directory, "a", "h2").unwrap();
+}
+
+#[test]
+fn a_move_ends_where_it_is_called_off_or_one_of_the_hosts_fails() {
+    let begun = || {
+        let mut directory = pool();
+        moving(&mut directory, "a", "h2").unwrap();
+        directory
+    };
+    let state = |directory: &Snapshot| {
+        let vm = directory.vm(&id("a")).unwrap();
+        assert_eq!((&vm.moving, &vm.host, on(directory, "h2")), (&None, &id("h1"), vec!["b".to_owned()]));
+        (vm.state, vm.desired(Resource::Bandwidth))
+    };
+    let mut directory = begun();
+    moving(&mut directory, "a", "h1").unwrap();
+    assert_eq!(state(&directory), (VmState::Up, Some(10)));
+    let mut directory = begun();
+    run(&mut directory, Command::HostSilent(id("h2"))).unwrap();
+    assert_eq!(state(&directory), (VmState::Up, Some(10)), "it runs where it is");
+    let mut directory = begun();
+    run(&mut directory, Command::HostSilent(id("h1"))).unwrap();
+    assert_eq!(state(&directory), (VmState::Down, Some(1)), "it is lost with its host, and does not go anywhere");
+    let mut directory = begun();
+    run(&mut directory, Command::PutVm(vm_spec("a", 1, "h1"))).unwrap();
+    assert_eq!(state(&directory), (VmState::Starting, Some(10)));
+    let mut directory = begun();
+    assert!(run(&mut directory, Command::RemoveHost(id("h2"))).is_err());
+    run(&mut directory, Command::RemoveVm(id("a"))).unwrap();
+    assert_eq!((directory.moving().count(), on(&directory, "h2")), (0, vec!["b".to_owned()]));
+}
+
+#[test]
+fn moves_are_the_operators_and_the_owners() {
+    let directory = pool();
+    let command = Command::MoveVm { base: directory.revision(), vm: id("a"), to: id("h2") };
+    for (role, may) in [
+        (Role::Operator, true),
+        (Role::Customer(id("shop")), true),
+        (Role::Customer(id("other")), false),
+        (Role::Host(id("h1")), false),
+        (Role::Reader, false),
+    ] {
+        assert_eq!(role.may(&command, &directory).is_ok(), may, "{role}");
+    }
+    let join = Command::JoinPool { host: id("h1"), pool: id("here") };
+    assert!(Role::Customer(id("shop")).may(&join, &directory).is_err());
+}
+
+#[test]
+fn a_snapshot_on_the_wire_keeps_who_is_moving() {
+    let mut directory = pool();
+    moving(&mut directory, "a", "h2").unwrap();
+    let text = serde_json::to_string(&directory).unwrap();
+    let read: Snapshot = serde_json::from_str(&text).unwrap();
+    assert_eq!(on(&read, "h2"), ["a", "b"]);
+    assert_eq!(read.moving().count(), 1);
+}

@@ -77,6 +77,10 @@ id! {
     /// A physical machine that hosts VMs.
     HostId
 }
+id! {
+    /// Hosts whose agents can take over one another's VMs.
+    PoolId
+}
 
 macro_rules! counter {
     ($(#[$doc:meta])* $name:ident) => {

@@ -44,7 +44,7 @@ mod usage;
 pub use bounds::{Rejection, Violation};
 pub use cluster::{Allocation, Applied, Customer, Host, HostSpec, HostState, Vm, VmSpec, VmState};
 pub use directory::{Change, Command, Event, Snapshot};
-pub use id::{CustomerId, Generation, HostId, IdError, Revision, VmId};
+pub use id::{CustomerId, Generation, HostId, IdError, PoolId, Revision, VmId};
 pub use plan::{Action, AllocationChange, Move, Plan, Proposal, Reason, Refusal};
 pub use resource::{Amount, Resource, Resources};
 pub use role::{Forbidden, Role};

@@ -10,7 +10,7 @@ use std::fmt;
 pub enum Role {
     /// Everything.
     Operator,
-    /// Change the allocations of this customer's own VMs.
+    /// Change the allocations of this customer's own VMs, and move them.
     Customer(CustomerId),
     /// Report for this host and the VMs on it.
     Host(HostId),
@@ -51,6 +51,10 @@ impl Role {
                 let other = proposal.changes.iter().find(|c| foreign(&c.vm, &|vm| vm.customer == *me));
                 other.map_or(Ok(()), |c| forbid(format!("change VM {}, which belongs to another customer", c.vm)))
             }
+            (Role::Customer(me), Command::MoveVm { vm, .. }) => match foreign(vm, &|vm| vm.customer == *me) {
+                true => forbid(format!("move VM {vm}, which belongs to another customer")),
+                false => Ok(()),
+            },
             (Role::Host(me), Command::Report(report)) => {
                 if report.host != *me {
                     return forbid(format!("report for host {}", report.host));

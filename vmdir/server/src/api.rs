@@ -23,7 +23,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use std::{str::FromStr, sync::Arc};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch as signal};
-use vibra_model::{Command, IdError, Revision, Role, Timestamp, VmId, api::Accepted, api::PREFIX};
+use vibra_model::{Command, IdError, Revision, Role, Timestamp, VmId, api::Accepted, api::MoveRequest, api::PREFIX};
 use vibra_store::Gone;
 
 /// What the handlers work with.
@@ -57,6 +57,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/customers/{id}", delete(remove_customer))
         .route("/hosts/{id}", delete(remove_host))
         .route("/vms/{id}", delete(remove_vm))
+        .route("/hosts/{id}/pool", put(put_host_pool))
+        .route("/vms/{id}/move", post(move_vm))
         .route("/vms/{id}/state", put(put_vm_state))
         .method_not_allowed_fallback(wrong_method)
         .route_layer(middleware::from_fn_with_state(app.clone(), authenticate));
@@ -180,6 +182,18 @@ async fn put_vm_state(State(app): State<App>, Extension(role): Extension<Role>, 
     let vm: VmId = parse_id(id)?;
     let (state, _held) = body.json()?;
     app.command(role, Command::SetVmState { vm, state }).await
+}
+
+async fn put_host_pool(State(app): State<App>, Extension(role): Extension<Role>, id: PathId, body: Received) -> Done {
+    let host = parse_id(id)?;
+    let (pool, _held) = body.json()?;
+    app.command(role, Command::JoinPool { host, pool }).await
+}
+
+async fn move_vm(State(app): State<App>, Extension(role): Extension<Role>, id: PathId, body: Received) -> Done {
+    let vm: VmId = parse_id(id)?;
+    let (MoveRequest { base, to }, _held) = body.json()?;
+    app.command(role, Command::MoveVm { base, vm, to }).await
 }
 
 fn parse_id<T: FromStr<Err = IdError>>(path: PathId) -> Result<T, ApiError> {

@@ -3,8 +3,9 @@
 use super::{
     Agent, Troubles,
     standing::{Standing, decreases, increases, settles},
+    travel::Travel,
 };
-use crate::MachineError;
+use crate::{Machine, MachineError};
 use futures_util::future::join_all;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::{
@@ -15,7 +16,13 @@ use vibra_model::{Amount, Revision, Snapshot, VmId};
 
 /// Runs as long as `snapshots` come.
 pub(super) async fn run(agent: &Agent, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
-    let mut applier = Applier { agent, standings: BTreeMap::new(), troubles: Troubles::default(), seen: Revision(0) };
+    let mut applier = Applier {
+        agent,
+        standings: BTreeMap::new(),
+        travels: BTreeMap::new(),
+        troubles: Troubles::default(),
+        seen: Revision(0),
+    };
     let mut ticks = interval(agent.settings.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -35,21 +42,26 @@ pub(super) async fn run(agent: &Agent, mut snapshots: watch::Receiver<Arc<Snapsh
     }
 }
 
-struct Applier<'a> {
-    agent: &'a Agent,
-    standings: BTreeMap<VmId, Standing>,
-    troubles: Troubles,
+pub(super) struct Applier<'a> {
+    pub(super) agent: &'a Agent,
+    pub(super) standings: BTreeMap<VmId, Standing>,
+    /// The VMs that are about to go elsewhere.
+    pub(super) travels: BTreeMap<VmId, Travel>,
+    pub(super) troubles: Troubles,
     seen: Revision,
 }
 
 impl Applier<'_> {
-    /// Takes over the actual values of all actuators.
+    /// Takes over the actual values of all actuators that are this host's, or that nothing is known of yet.
     async fn read_back(&mut self) {
-        let reads = self.agent.machines.iter().map(|machine| async {
+        let of_interest = |machine: &&Arc<dyn Machine>| {
+            self.standings.get(machine.id()).is_none_or(|standing| standing.is_own() || !standing.is_known())
+        };
+        let reads = self.agent.machines.iter().filter(of_interest).map(|machine| async {
             let actual = self.agent.bounded(&**machine, "read its allocation", machine.allocation()).await;
             (machine.id().clone(), actual)
         });
-        for (vm, actual) in join_all(reads).await {
+        for (vm, actual) in join_all(reads.collect::<Vec<_>>()).await {
             self.troubles.note(format!("allocation of VM {vm}"), actual.as_ref().err().map(|error| error as _));
             // What cannot be read is what it was last known to be.
             if let Ok(actual) = actual {
@@ -60,6 +72,7 @@ impl Applier<'_> {
 
     /// Lowers what is to be lowered, everywhere, and then raises what may be raised.
     async fn bring_to(&mut self, snapshot: &Snapshot) {
+        self.move_vms(snapshot).await;
         self.adopt(snapshot);
         // To adopt is news already: older allocations will not be carried out any more.
         self.publish();

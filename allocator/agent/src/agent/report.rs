@@ -1,6 +1,6 @@
 //! The reporting loop: from sensors and read-back actuators to the directory.
 
-use super::{Agent, Troubles, level::Levels};
+use super::{Agent, Duty, Troubles, level::Levels};
 use crate::{MachineError, Reading};
 use futures_util::future::join_all;
 use std::{collections::BTreeMap, time::Duration};
@@ -48,7 +48,11 @@ impl Reporter<'_> {
     async fn sense(&mut self) -> BTreeMap<VmId, Heard> {
         let agent = self.agent;
         let patience = agent.settings.interval;
-        let reads = agent.machines.iter().map(|machine| async move {
+        let duties = agent.duties().clone();
+        // As long as nothing is known of whose they are they are all read, so that the first interval is not lost.
+        let is_own = |vm: &VmId| duties.is_empty() || duties.get(vm) == Some(&Duty::Runs);
+        let own = agent.machines.iter().filter(|machine| is_own(machine.id()));
+        let reads = own.map(|machine| async move {
             let read = async {
                 let reading = timeout(patience, machine.read()).await.unwrap_or_else(|_| {
                     let what = "read its sensors".to_owned();
@@ -93,10 +97,12 @@ impl Reporter<'_> {
     /// Reports what is in force, and what was heard of the VMs.
     async fn report(&mut self, mut heard: BTreeMap<VmId, Heard>) {
         let applied = self.agent.applied().clone();
-        let vms = self.agent.machines.iter().map(|machine| {
-            let vm = machine.id().clone();
-            let Heard { usage, state } = heard.remove(&vm).unwrap_or_default();
-            VmReport { applied: applied.get(&vm).copied(), level: self.levels.of(&vm), vm, usage, state }
+        let vms = self.agent.duties().clone().into_iter().map(|(vm, duty)| match duty {
+            Duty::Runs => {
+                let Heard { usage, state } = heard.remove(&vm).unwrap_or_default();
+                VmReport { applied: applied.get(&vm).copied(), level: self.levels.of(&vm), vm, usage, state }
+            }
+            Duty::Left => VmReport { vm, usage: None, applied: None, level: None, state: Some(VmState::Down) },
         });
         let sent = self.send(UsageReport { host: self.agent.host.clone(), vms: vms.collect() }).await;
         self.troubles.note("report to the directory".to_owned(), sent.as_ref().err().map(|error| error as _));

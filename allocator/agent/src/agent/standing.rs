@@ -18,6 +18,16 @@ pub(super) struct Standing {
 }
 
 impl Standing {
+    /// Whether the VM is this host's.
+    pub(super) fn is_own(&self) -> bool {
+        self.adopted.is_some()
+    }
+
+    /// Whether its actuators were read back.
+    pub(super) fn is_known(&self) -> bool {
+        self.actual.is_some()
+    }
+
     /// All actuators were read back.
     pub(super) fn has(&mut self, actual: Resources) {
         self.actual = Some(actual);

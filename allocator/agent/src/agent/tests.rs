@@ -3,7 +3,7 @@
 use super::*;
 use crate::{Machine, MachineError, Reading};
 use async_trait::async_trait;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 use vibra_client::{FakeDirectory, Operation};
 use vibra_model::{
@@ -32,6 +32,7 @@ struct FakeMachine {
     sensors: Mutex<Sensors>,
     diary: Diary,
     readings: AtomicU64,
+    runs: AtomicBool,
 }
 
 /// What of a fake machine says nothing.
@@ -56,16 +57,23 @@ impl Machine for FakeMachine {
     }
 
     async fn start(&self) -> Result<(), MachineError> {
+        if *self.actuator.lock().unwrap() == Actuator::Fails {
+            return Err(MachineError::failed(&self.id, "start it", "no room"));
+        }
+        self.diary.lock().unwrap().push((format!("start {}", self.id), 0));
+        self.runs.store(true, SeqCst);
         Ok(())
     }
 
     async fn stop(&self) -> Result<(), MachineError> {
+        self.diary.lock().unwrap().push((format!("stop {}", self.id), 0));
+        self.runs.store(false, SeqCst);
         Ok(())
     }
 
     async fn state(&self) -> VmState {
         self.wait_if(Sensors::Hang).await;
-        VmState::Up
+        if self.runs.load(SeqCst) { VmState::Up } else { VmState::Down }
     }
 
     async fn set(&self, amount: Amount) -> Result<Amount, MachineError> {
@@ -147,6 +155,7 @@ impl Scene {
             sensors: Mutex::default(),
             diary: diary.clone(),
             readings: AtomicU64::new(0),
+            runs: AtomicBool::new(true),
         };
         let machines = names.iter().map(machine).map(Arc::new).collect();
         Scene { directory, machines, diary }
@@ -455,4 +464,83 @@ async fn without_the_directory_the_allocation_stays_and_the_agent_comes_back() {
     scene.propose(&[("a", 80)]);
     scene.until(|s| applied(s, "a") == Some(80)).await;
     agent.stop().await;
+}
+
+/// VM a is told to go to h2; the agents of both hosts are given all machines.
+fn moving_scene() -> (Scene, Running, Running) {
+    let scene = Scene::new(&["a", "b", "c", "d"]);
+    let agents = (scene.start("h1"), scene.start("h2"));
+    for host in ["h1", "h2"] {
+        let pool = "here".parse().unwrap();
+        scene.directory.run(Command::JoinPool { host: host.parse().unwrap(), pool }).unwrap();
+    }
+    (scene, agents.0, agents.1)
+}
+
+impl Scene {
+    fn move_a(&self, to: &str) {
+        let (base, vm) = (self.directory.now().revision(), "a".parse().unwrap());
+        self.directory.run(Command::MoveVm { base, vm, to: to.parse().unwrap() }).unwrap();
+    }
+}
+
+fn place_of_a(snapshot: &Snapshot) -> Option<(String, VmState)> {
+    let vm = snapshot.vm(&"a".parse().unwrap())?;
+    Some((vm.host.to_string(), vm.state))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_moves_is_stopped_here_and_started_cold_there() {
+    let (scene, one, other) = moving_scene();
+    scene.until(|s| s.vms().len() == 4 && s.vms().all(|vm| vm.state == VmState::Up)).await;
+    scene.move_a("h2");
+    scene.until(|s| place_of_a(s) == Some(("h2".into(), VmState::Up)) && applied(s, "a") == Some(100)).await;
+    assert_eq!(scene.diary(), [("stop a".into(), 0), ("start a".into(), 0)]);
+    // Its new host drives it, and measures it.
+    scene.propose(&[("a", 70)]);
+    scene.until(|s| applied(s, "a") == Some(70)).await;
+    let before = Directory::usage(&scene.directory, Timestamp(0)).await.unwrap().samples(&"a".parse().unwrap()).len();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let after = Directory::usage(&scene.directory, Timestamp(0)).await.unwrap().samples(&"a".parse().unwrap()).len();
+    assert!((4..=6).contains(&(after - before)), "by one host alone, each second: {before} to {after}");
+    assert!(scene.directory.now().vms().all(|vm| vm.state == VmState::Up));
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_does_not_start_where_it_went_is_down_there() {
+    let (scene, one, other) = moving_scene();
+    scene.until(|s| s.vms().len() == 4 && s.vms().all(|vm| vm.state == VmState::Up)).await;
+    scene.set_actuator("a", Actuator::Fails);
+    scene.move_a("h2");
+    scene.until(|s| place_of_a(s) == Some(("h2".into(), VmState::Down))).await;
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_whose_move_is_called_off_after_it_was_stopped_is_started_again() {
+    let (scene, one, other) = moving_scene();
+    scene.until(|s| s.vms().len() == 4 && s.vms().all(|vm| vm.state == VmState::Up)).await;
+    scene.move_a("h2");
+    // The directory does not hear that it was stopped.
+    let stopped = async {
+        while scene.machines[0].runs.load(SeqCst) {
+            scene.directory.fail(Operation::Command, ClientError::Failed { status: 503, message: "gone".into() });
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), stopped).await.expect("within a minute");
+    assert_eq!(place_of_a(&scene.directory.now()), Some(("h1".into(), VmState::Draining)));
+    scene.move_a("h1");
+    let runs = async {
+        while !scene.machines[0].runs.load(SeqCst) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), runs).await.expect("within a minute");
+    assert_eq!(scene.diary(), [("stop a".into(), 0), ("start a".into(), 0)]);
+    one.stop().await;
+    other.stop().await;
 }
