@@ -89,3 +89,60 @@ fn sandpiper_resizes_by_one_line_of_configuration() {
     process.terminate();
     process.end().ended_with(0);
 }
+
+/// What is bought in the tests of DPS: so little that the hot servers use all that they have at first.
+const SCARCE: u64 = 320_000;
+/// The least that each server keeps then.
+const SCARCE_FLOOR: u64 = 20_000;
+
+/// The same cluster under DPS, by changing one line; and with little to divide, as DPS moves what is short.
+fn scarce(policy: &str) -> Arc<Cluster> {
+    let change = |text: String, from: &str, to: &str| {
+        assert!(text.contains(from), "{from:?} is not in {text}");
+        text.replace(from, to)
+    };
+    Arc::new(Cluster::with(|text| {
+        let text = change(text, r#"policy = "proportional", alpha = 0.5"#, &format!("policy = \"{policy}\""));
+        let text = change(
+            text,
+            &format!("bandwidth = \"{}kB/s\", memory = \"{}", BOUND / 1000, MEMORY_BOUND >> 20),
+            &format!("bandwidth = \"{}kB/s\", memory = \"{}", SCARCE / 1000, MEMORY_BOUND >> 20),
+        );
+        change(
+            text,
+            &format!("floor = {{ bandwidth = \"{}kB/s\"", FLOOR / 1000),
+            &format!("floor = {{ bandwidth = \"{}kB/s\"", SCARCE_FLOOR / 1000),
+        )
+    }))
+}
+
+/// Shares go to the servers that lack them, really, within the bound and above the floors.
+fn dps_moves_shares(policy: &str) {
+    let cluster = scarce(policy);
+    let (process, address, admin) = up(&cluster);
+    let (share, hot) = (SCARCE / VMS as u64, subset(admin, HOT.0));
+    cluster.folder.write("load.csv", trace(20));
+    let target = format!("http://{address}");
+    let replay = Running::start(&cluster.folder, &["replay", "load.csv", "--target", &target]);
+    cluster.wait("shares moved to the hot servers, and in force there", |snapshot| {
+        let (applied, vms) = (snapshot.applied("bandwidth"), snapshot.vms());
+        assert!(applied <= SCARCE, "{applied} in force, {SCARCE} bought: {}", snapshot.0);
+        let least = vms.iter().filter_map(|vm| vm["desired"]["resources"]["bandwidth"].as_u64()).min();
+        assert!(least.is_some_and(|least| least >= SCARCE_FLOOR), "below a floor: {}", snapshot.0);
+        let of_hot: u64 = hot.iter().map(|vm| snapshot.desired_bandwidth(vm)).sum();
+        of_hot > 2 * share * 5 / 4 && snapshot.is_settled()
+    });
+    drop(replay);
+    process.terminate();
+    process.end().ended_with(0);
+}
+
+#[test]
+fn under_dps_distributed_what_idle_servers_have_goes_to_hot_ones() {
+    dps_moves_shares("dps-distributed");
+}
+
+#[test]
+fn under_dps_bank_what_idle_servers_have_goes_to_hot_ones() {
+    dps_moves_shares("dps-bank");
+}

@@ -10,21 +10,22 @@ use vibra_model::MilliCpu;
 pub const CYCLE: Duration = Duration::from_secs(5);
 /// How long the text's live migration took, unless nobody else ran on the host.
 pub const MIGRATION: Duration = Duration::from_secs(24);
-/// Elements an iteration of `patterns`.
-const ELEMENTS: u32 = 100;
 /// The CPU time of an element on node 1. The text does not tell it; but two programs whose first nodes shared one CPU took
 /// 430 s for 100 iterations of 100 elements (section 5.5.5), which is 21.5 ms an element.
 const ELEMENT: Duration = Duration::from_micros(21_500);
+/// Elements of a run of the scheduling experiment: 10 iterations of 100.
+const ELEMENTS: u32 = 1000;
 /// Hosts, and VMs of a program, in the text's large-scale simulation.
 pub const LARGE: usize = 16;
 /// A whole CPU.
 const CPU: MilliCpu = MilliCpu(1000);
 
-/// `patterns` on hosts 0, 1, …, one node each: node i (from 1) computes 1/i of what node 1 does (section 5.5.1).
-pub fn patterns(topology: Topology, share: MilliCpu, iterations: u32) -> Program {
+/// `patterns` on hosts 0, 1, …, one node each, in so many iterations of so many elements: node i (from 1) computes 1/i of
+/// what node 1 does (section 5.5.1).
+pub fn patterns(topology: Topology, share: MilliCpu, (iterations, elements): (u32, u32)) -> Program {
     let nodes = topology.nodes();
     Program {
-        work: (1..=nodes as u32).map(|i| ELEMENT * ELEMENTS / i).collect(),
+        work: (1..=nodes as u32).map(|i| ELEMENT * elements / i).collect(),
         iterations,
         shares: vec![share; nodes],
         hosts: (0..nodes).collect(),
@@ -32,10 +33,15 @@ pub fn patterns(topology: Topology, share: MilliCpu, iterations: u32) -> Program
     }
 }
 
-/// Figures 5.7 and 5.8: 10 iterations of `patterns`, each VM with this share at first, on hosts half of which a program
-/// has that never rests.
-pub fn half_booked<'a>(topology: Topology, share: MilliCpu, exchange: Option<Exchange<'a>>) -> Setup<'a> {
-    let program = patterns(topology, share, 10);
+/// Figures 5.7 and 5.8: `patterns`, each VM with this share at first, on hosts half of which a program has that never
+/// rests. The text has 10 iterations; with more, each has fewer elements.
+pub fn half_booked<'a>(
+    topology: Topology,
+    share: MilliCpu,
+    iterations: u32,
+    exchange: Option<Exchange<'a>>,
+) -> Setup<'a> {
+    let program = patterns(topology, share, (iterations, ELEMENTS / iterations));
     Setup {
         hosts: program.hosts.len(),
         capacity: CPU,
@@ -49,7 +55,7 @@ pub fn half_booked<'a>(topology: Topology, share: MilliCpu, exchange: Option<Exc
 /// Section 5.5.5: two copies of `patterns` on a line of four, so placed that equal nodes share a host. Each VM has half
 /// of its host, all of which is so given away.
 pub fn two_copies(exchange: Option<Exchange<'_>>) -> Setup<'_> {
-    let program = patterns(Topology::line(4), MilliCpu(500), 100);
+    let program = patterns(Topology::line(4), MilliCpu(500), (100, 100));
     Setup {
         hosts: 4,
         capacity: CPU,

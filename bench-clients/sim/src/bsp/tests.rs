@@ -32,7 +32,7 @@ fn a_program_alone_takes_the_time_of_its_slowest_node() {
 #[test]
 fn a_share_of_a_tenth_beside_a_half_gets_a_sixth() {
     // Node 1 needs 21.5 s; it has 0.1 of 0.6.
-    let outcome = run(half_booked(Topology::line(4), MilliCpu(100), None));
+    let outcome = run(half_booked(Topology::line(4), MilliCpu(100), 10, None));
     assert!((seconds(&outcome) - 21.5 * 6.0).abs() < 1.0, "{outcome:?}");
 }
 
@@ -44,9 +44,9 @@ fn two_copies_that_share_hosts_take_the_texts_430_seconds() {
 
 #[test]
 fn dps_shortens_the_line() {
-    let none = seconds(&run(half_booked(Topology::line(4), MilliCpu(200), None)));
+    let none = seconds(&run(half_booked(Topology::line(4), MilliCpu(200), 10, None)));
     for policy in [&bank as &dyn Fn() -> Box<dyn Policy>, &distributed] {
-        let with = seconds(&run(half_booked(Topology::line(4), MilliCpu(200), exchange(policy))));
+        let with = seconds(&run(half_booked(Topology::line(4), MilliCpu(200), 10, exchange(policy))));
         assert!(with < 0.8 * none, "{with} s instead of {none} s");
     }
 }
@@ -54,7 +54,7 @@ fn dps_shortens_the_line() {
 #[test]
 fn whom_a_node_waits_for_is_inferred() {
     // By default shares go to all that lack something; here all go to the node before.
-    let outcome = run(half_booked(Topology::line(4), MilliCpu(200), exchange(&distributed)));
+    let outcome = run(half_booked(Topology::line(4), MilliCpu(200), 10, exchange(&distributed)));
     let totals = outcome.shares.iter().map(|shares| shares.of[0].iter().map(|share| share.0).sum::<u64>());
     assert!(totals.into_iter().all(|total| total == 800));
     let last = &outcome.shares[outcome.shares.len() - 1].of[0];

@@ -3,6 +3,7 @@
 //! A file here holds the figures of a policy; [`FIGURES`] has all of them. A figure's worlds stand in `vibra-sim`, its
 //! policies in `vibra-policy`; what is here turns what they measured into a table, a plot and checks.
 
+mod dps;
 mod figure;
 mod fvm;
 mod real;
@@ -21,7 +22,7 @@ use std::{path::Path, time::Duration};
 use vibra_report::{Column, Document, Provenance, Sheet};
 
 /// All figures, in the order in which they are made.
-const FIGURES: &[&[Figure]] = &[fvm::FIGURES, testbed::FIGURES, sandpiper::FIGURES, real::FIGURES];
+const FIGURES: &[&[Figure]] = &[dps::FIGURES, fvm::FIGURES, testbed::FIGURES, sandpiper::FIGURES, real::FIGURES];
 
 /// What the raw result says beside its rows.
 #[derive(Debug, Serialize)]
