@@ -39,13 +39,14 @@ fn vm(number: u64) -> Change {
         applied: None,
         held: allocation.resources,
         level: None,
+        moving: None,
     })
 }
 
 fn directory() -> Snapshot {
     let host = |number| {
         let capacity = cpu(SHARE * (VMS / HOSTS) + number % 3 * SHARE);
-        Change::Host(Host { id: id(format!("host{number}")), capacity, state: HostState::Up })
+        Change::Host(Host { id: id(format!("host{number}")), capacity, state: HostState::Up, pool: None })
     };
     let shop = Change::Customer(Customer { id: id("shop".into()), bounds: cpu(VMS * SHARE) });
     let changes: Vec<_> = std::iter::once(shop).chain((0..HOSTS).map(host)).chain((0..VMS).map(vm)).collect();
