@@ -83,6 +83,7 @@ mod socket;
 mod sockets;
 mod splice;
 mod status;
+mod tasks;
 mod tls;
 mod trace;
 mod trust;

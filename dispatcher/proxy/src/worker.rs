@@ -29,6 +29,7 @@ use crate::server::Server;
 use crate::socket::Socket;
 use crate::sockets;
 use crate::splice::Pipes;
+use crate::tasks::{Tasks, Work};
 use crate::tls::{Acceptor, Connector};
 use crate::trace::Sampling;
 use foldhash::fast::FixedState;
@@ -69,7 +70,8 @@ pub(crate) struct Worker {
     sampling: Option<Sampling>,
     logs: RefCell<Vec<Sink>>,
     retries: RefCell<RetryBudget>,
-    stream_tasks: Rc<http2::Tasks>,
+    connection_tasks: Rc<Tasks<Connection>>,
+    stream_tasks: Rc<Tasks<http2::Accepted>>,
 }
 
 /// The routing snapshot as one thread sees it: with its own pools, at the servers' indexes.
@@ -140,6 +142,7 @@ impl Worker {
             sampling: shared.config.trace.as_ref().map(|trace| Sampling::new(trace.sample)),
             logs: RefCell::new(logs),
             retries: RefCell::new(RetryBudget::new(&shared.config.limits)),
+            connection_tasks: Rc::default(),
             stream_tasks: Rc::default(),
             shared,
         })
@@ -187,7 +190,7 @@ impl Worker {
     }
 
     /// What serves streams of HTTP/2.
-    pub(crate) fn stream_tasks(&self) -> &Rc<http2::Tasks> {
+    pub(crate) fn stream_tasks(&self) -> &Rc<Tasks<http2::Accepted>> {
         &self.stream_tasks
     }
 
@@ -418,11 +421,8 @@ impl Worker {
         let client = Rc::new(Client::new(self.clone(), peer));
         rest.into_iter().for_each(|rest| client.has_rested(rest));
         self.clients.borrow_mut().insert(seat.number, client.clone());
-        spawn_local(async move {
-            if let Some(socket) = client.serve(socket, acceptor, rest.is_some()).await {
-                client.worker().park(socket, &client, seat);
-            }
-        });
+        let served = rest.is_some();
+        self.connection_tasks.take_on(Connection { client, socket, acceptor, served, seat });
     }
 
     /// Parks a connection that rests.
@@ -525,6 +525,27 @@ struct Kept {
     ends: Ends,
     trusted: bool,
     seat: Seat,
+}
+
+/// A connection that is to be served.
+struct Connection {
+    client: Rc<Client>,
+    socket: Socket,
+    acceptor: Option<Arc<Acceptor>>,
+    /// Whether it was before.
+    served: bool,
+    seat: Seat,
+}
+
+impl Work for Connection {
+    type Kept = ();
+
+    async fn run(self, (): &mut ()) {
+        let Connection { client, socket, acceptor, served, seat } = self;
+        if let Some(socket) = client.serve(socket, acceptor, served).await {
+            client.worker().park(socket, &client, seat);
+        }
+    }
 }
 
 /// A client's place among the clients of a thread.

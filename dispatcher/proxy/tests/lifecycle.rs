@@ -197,14 +197,18 @@ fn metrics_count_what_happened() {
     let mut careless = Client::of(&dispatcher);
     careless.send("GET / HTTP/1.1\r\n\r\n");
     assert_eq!(careless.response().unwrap().status(), 400);
-    let metrics = ask(&dispatcher, "/metrics");
-    assert!(metrics.header("content-type").unwrap().starts_with("application/openmetrics-text"));
-    let sum = |series: &str| -> f64 {
-        let lines = metrics.text().lines().filter(|line| line.starts_with(series));
+    let sum_in = |text: &str, series: &str| -> f64 {
+        let lines = text.lines().filter(|line| line.starts_with(series));
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     };
+    // The client has a response before it is counted.
+    wait_for("all responses are counted", || {
+        sum_in(ask(&dispatcher, "/metrics").text(), "vibra_proxy_latency_seconds_count{") == 10.0
+    });
+    let metrics = ask(&dispatcher, "/metrics");
+    assert!(metrics.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    let sum = |series| sum_in(metrics.text(), series);
     assert_eq!(sum("vibra_proxy_picks_total{"), 10.0);
-    assert_eq!(sum("vibra_proxy_latency_seconds_count{"), 10.0);
     assert_eq!(sum("vibra_proxy_active{"), 0.0);
     assert_eq!(sum("vibra_proxy_refused_total{status=\"400\",reason=\"malformed\"}"), 1.0);
     assert_eq!(sum("vibra_proxy_connections_total"), 11.0);

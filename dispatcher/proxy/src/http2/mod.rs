@@ -10,7 +10,6 @@ mod frames;
 mod head;
 mod line;
 mod stream;
-mod tasks;
 pub(crate) mod upstream;
 
 use crate::client::Client;
@@ -24,8 +23,7 @@ use line::Line;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use stream::Accepted;
-pub(crate) use tasks::Tasks;
+pub(crate) use stream::Accepted;
 
 /// The largest window there is (RFC 9113, section 6.9.1).
 const MOST_WINDOW: u32 = (1 << 31) - 1;
@@ -150,6 +148,6 @@ impl Connection<'_> {
     /// Serves a stream in a task of its own.
     fn accept(&self, request: http::Request<h2::RecvStream>, respond: SendResponse<Parcel>) {
         let (open, balance, scheme) = (self.client.open_stream(), self.balance.clone(), self.line.scheme());
-        self.client.worker().stream_tasks().serve(Accepted { request, respond, open, balance, scheme });
+        self.client.worker().stream_tasks().take_on(Accepted { request, respond, open, balance, scheme });
     }
 }

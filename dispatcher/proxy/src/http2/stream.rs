@@ -11,6 +11,7 @@ use crate::http1::head::Fields;
 use crate::http1::rewrite::{self, After, Own};
 use crate::http1::{Length, ResponseHead};
 use crate::metrics::Refusal;
+use crate::tasks::Work;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
@@ -21,7 +22,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 /// A stream that a client has opened.
-pub(super) struct Accepted {
+pub(crate) struct Accepted {
     pub(super) request: Request<RecvStream>,
     pub(super) respond: SendResponse<Parcel>,
     pub(super) open: OpenStream,
@@ -29,37 +30,42 @@ pub(super) struct Accepted {
     pub(super) scheme: &'static str,
 }
 
-/// Serves a stream until it ends. Heads are written down in `space`, which is empty.
-pub(super) async fn serve(accepted: Accepted, space: &mut Vec<u8>) {
-    let Accepted { request, respond, open, balance, scheme } = accepted;
-    let client = &open.client;
-    let (parts, body) = request.into_parts();
-    let (wire, limits) = (client.worker().wire(), client.worker().limits());
-    let head = head::request(&parts, !body.is_end_stream(), &wire.rules);
-    let length = head.as_ref().map_or(Length::None, |head| head.length);
-    let mut stream = Stream {
-        to_head: parts.method == Method::HEAD,
-        client: client.clone(),
-        balance,
-        scheme,
-        began: Instant::now(),
-        request: Incoming::new(body, length, limits.buffer, &wire.memory),
-        respond,
-        response: None,
-        space,
-    };
-    drop(parts);
-    client.begins().await;
-    let end = match head {
-        Ok(head) => exchange::run(client, &mut stream, &head).await,
-        Err(bad) => exchange::refuse(client, &mut stream, bad.into()).await,
-    };
-    match end {
-        End::Whole => stream.balance.responded(),
-        // What the client has of the response must not look whole.
-        End::Broken => {
-            stream.balance.talks();
-            stream.respond.send_reset(Reason::INTERNAL_ERROR);
+impl Work for Accepted {
+    /// Empty space that heads are written down in.
+    type Kept = Vec<u8>;
+
+    /// Serves a stream until it ends.
+    async fn run(self, space: &mut Vec<u8>) {
+        let Accepted { request, respond, open, balance, scheme } = self;
+        let client = &open.client;
+        let (parts, body) = request.into_parts();
+        let (wire, limits) = (client.worker().wire(), client.worker().limits());
+        let head = head::request(&parts, !body.is_end_stream(), &wire.rules);
+        let length = head.as_ref().map_or(Length::None, |head| head.length);
+        let mut stream = Stream {
+            to_head: parts.method == Method::HEAD,
+            client: client.clone(),
+            balance,
+            scheme,
+            began: Instant::now(),
+            request: Incoming::new(body, length, limits.buffer, &wire.memory),
+            respond,
+            response: None,
+            space,
+        };
+        drop(parts);
+        client.begins().await;
+        let end = match head {
+            Ok(head) => exchange::run(client, &mut stream, &head).await,
+            Err(bad) => exchange::refuse(client, &mut stream, bad.into()).await,
+        };
+        match end {
+            End::Whole => stream.balance.responded(),
+            // What the client has of the response must not look whole.
+            End::Broken => {
+                stream.balance.talks();
+                stream.respond.send_reset(Reason::INTERNAL_ERROR);
+            }
         }
     }
 }
