@@ -9,6 +9,22 @@ use std::{
 };
 use support::*;
 
+/// Has a second process take over and then a third, each amid requests; returns the third.
+fn replace_twice(dispatcher: &Dispatcher, served: &AtomicUsize) -> Successor {
+    let more = |what: &str| {
+        let before = served.load(SeqCst);
+        eventually(what, || if served.load(SeqCst) > before + 50 { Ok(()) } else { Err("too few".to_owned()) });
+    };
+    more("requests at the first process");
+    dispatcher.process.upgrade();
+    let second = Successor::of(dispatcher.process.number(), dispatcher.admin);
+    more("requests at the second process");
+    second.upgrade();
+    let third = Successor::of(second.number(), dispatcher.admin);
+    more("requests at the third process");
+    third
+}
+
 #[test]
 fn a_new_process_takes_over_and_no_client_notices() {
     let origin = Origin::named("a");
@@ -29,17 +45,7 @@ fn a_new_process_takes_over_and_no_client_notices() {
             failed
         };
         let clients: Vec<_> = (0..3).map(|_| scope.spawn(load)).collect();
-        let more = |what: &str| {
-            let before = served.load(SeqCst);
-            eventually(what, || if served.load(SeqCst) > before + 50 { Ok(()) } else { Err("too few".to_owned()) });
-        };
-        more("requests at the first process");
-        dispatcher.process.upgrade();
-        let second = Successor::of(dispatcher.process.number(), dispatcher.admin);
-        more("requests at the second process");
-        second.upgrade();
-        let third = Successor::of(second.number(), dispatcher.admin);
-        more("requests at the third process");
+        let third = replace_twice(&dispatcher, served);
         over.store(true, SeqCst);
         let failed: Vec<String> = clients.into_iter().flat_map(|client| client.join().expect("it ends")).collect();
         assert!(failed.is_empty(), "{} served, {} failed: {failed:#?}", served.load(SeqCst), failed.len());
@@ -120,17 +126,7 @@ fn a_new_process_takes_over_and_no_client_notices_under_tls() {
             failed
         };
         let clients = [scope.spawn(by_http1), scope.spawn(by_http1), scope.spawn(by_http2), scope.spawn(by_http2)];
-        let more = |what: &str| {
-            let before = served.load(SeqCst);
-            eventually(what, || if served.load(SeqCst) > before + 50 { Ok(()) } else { Err("too few".to_owned()) });
-        };
-        more("requests at the first process");
-        dispatcher.process.upgrade();
-        let second = Successor::of(dispatcher.process.number(), dispatcher.admin);
-        more("requests at the second process");
-        second.upgrade();
-        let _third = Successor::of(second.number(), dispatcher.admin);
-        more("requests at the third process");
+        let _third = replace_twice(&dispatcher, served);
         over.store(true, SeqCst);
         let failed: Vec<String> = clients.into_iter().flat_map(|client| client.join().expect("it ends")).collect();
         assert!(failed.is_empty(), "{} served, {} failed: {failed:#?}", served.load(SeqCst), failed.len());

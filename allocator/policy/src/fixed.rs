@@ -3,6 +3,7 @@
 use crate::{
     BuildError, Policy, RestoreError, View,
     divide::{Claim, divide},
+    policy::restored,
     room::Rooms,
 };
 use serde::{Deserialize, Serialize};
@@ -153,8 +154,7 @@ impl Policy for Fixed {
     }
 
     fn restore(&mut self, state: &Value) -> Result<(), RestoreError> {
-        let kept = BTreeMap::deserialize(state);
-        self.kept = kept.map_err(|error| RestoreError { policy: Self::NAME, why: error.to_string() })?;
+        self.kept = restored(Self::NAME, state)?;
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! What every policy does.
 
 use crate::View;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vibra_model::{Plan, Resource, Timestamp};
 
@@ -73,4 +74,17 @@ pub struct RestoreError {
     pub policy: &'static str,
     /// What is wrong.
     pub why: String,
+}
+
+/// A policy's state as it is saved. It must be such that JSON can say it: no key but text, no number but finite ones.
+pub(crate) fn saved(state: &impl Serialize) -> Value {
+    serde_json::to_value(state).expect("a policy's state can be said in JSON")
+}
+
+/// The state that `policy` saved.
+///
+/// # Errors
+/// [`RestoreError`] if it is none of this policy's.
+pub(crate) fn restored<'de, T: Deserialize<'de>>(policy: &'static str, state: &'de Value) -> Result<T, RestoreError> {
+    T::deserialize(state).map_err(|error| RestoreError { policy, why: error.to_string() })
 }

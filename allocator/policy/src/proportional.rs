@@ -4,6 +4,7 @@ use crate::{
     BuildError, Policy, RestoreError, View,
     demand::{FUTURE, demand, matching},
     divide::{Claim, divide},
+    policy::restored,
     room::Rooms,
 };
 use serde::{Deserialize, Serialize};
@@ -252,10 +253,9 @@ impl Policy for Proportional {
     }
 
     fn restore(&mut self, state: &Value) -> Result<(), RestoreError> {
-        let refuse = |why| RestoreError { policy: Self::NAME, why };
-        let estimates = BTreeMap::<VmId, Estimate>::deserialize(state).map_err(|error| refuse(error.to_string()))?;
+        let estimates: BTreeMap<VmId, Estimate> = restored(Self::NAME, state)?;
         if let Some((vm, bad)) = estimates.iter().find(|(_, e)| !(e.demand.is_finite() && e.demand >= 0.0)) {
-            return Err(refuse(format!("VM {vm} has a demand of {}", bad.demand)));
+            return Err(RestoreError { policy: Self::NAME, why: format!("VM {vm} has a demand of {}", bad.demand) });
         }
         self.estimates = estimates.into_iter().collect();
         Ok(())

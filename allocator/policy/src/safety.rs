@@ -4,7 +4,7 @@ mod fit;
 mod history;
 mod need;
 
-use crate::{Failure, Freshness, Policy, RestoreError, View};
+use crate::{Failure, Freshness, Policy, RestoreError, View, policy::restored};
 use fit::fit;
 use history::History;
 use need::Need;
@@ -273,8 +273,7 @@ impl Policy for Guard {
     }
 
     fn restore(&mut self, state: &Value) -> Result<(), RestoreError> {
-        let refuse = |why: String| RestoreError { policy: self.policy.name(), why };
-        let history = History::deserialize(&state["history"]).map_err(|error| refuse(error.to_string()))?;
+        let history = restored(self.policy.name(), &state["history"])?;
         self.policy.restore(&state["policy"])?;
         self.history = history;
         Ok(())

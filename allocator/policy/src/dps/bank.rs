@@ -7,7 +7,11 @@ use super::{
     peers::{Peers, Terms},
     rates::{ExchangeRates, exchanged},
 };
-use crate::{BuildError, Policy, RestoreError, View, room::Rooms};
+use crate::{
+    BuildError, Policy, RestoreError, View,
+    policy::{restored, saved},
+    room::Rooms,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vibra_model::{Plan, Resource, Timestamp};
@@ -178,12 +182,11 @@ impl Policy for Bank {
     }
 
     fn save(&self) -> Value {
-        serde_json::to_value(&self.state).expect("ids and numbers are JSON")
+        saved(&self.state)
     }
 
     fn restore(&mut self, state: &Value) -> Result<(), RestoreError> {
-        let restored = State::deserialize(state);
-        self.state = restored.map_err(|error| RestoreError { policy: Self::NAME, why: error.to_string() })?;
+        self.state = restored(Self::NAME, state)?;
         Ok(())
     }
 }

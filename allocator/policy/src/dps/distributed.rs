@@ -7,7 +7,10 @@ use super::{
     rates::{ExchangeRates, exchanged, price},
     upstream::{EXPIRY, Inferred, Upstream},
 };
-use crate::{BuildError, Policy, RestoreError, View};
+use crate::{
+    BuildError, Policy, RestoreError, View,
+    policy::{restored, saved},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{collections::BTreeMap, time::Duration};
@@ -209,12 +212,11 @@ impl Policy for Distributed {
     }
 
     fn save(&self) -> Value {
-        serde_json::to_value(&self.state).expect("ids and numbers are JSON")
+        saved(&self.state)
     }
 
     fn restore(&mut self, state: &Value) -> Result<(), RestoreError> {
-        let restored = State::deserialize(state);
-        self.state = restored.map_err(|error| RestoreError { policy: Self::NAME, why: error.to_string() })?;
+        self.state = restored(Self::NAME, state)?;
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ mod survey;
 
 pub use parameters::{SandpiperParameters, Sla};
 
-use crate::{BuildError, Policy, RestoreError, View, demand::matching};
+use crate::{BuildError, Policy, RestoreError, View, demand::matching, policy::restored};
 use mitigate::Mitigation;
 use profile::{Grid, Profile};
 use resize::{Resizing, note_wants};
@@ -267,10 +267,11 @@ impl Policy for Sandpiper {
     }
 
     fn restore(&mut self, state: &Value) -> Result<(), RestoreError> {
-        let refuse = |why| RestoreError { policy: self.kind.name(), why };
-        let saved = Saved::deserialize(state).map_err(|error| refuse(error.to_string()))?;
+        let policy = self.kind.name();
+        let saved: Saved = restored(policy, state)?;
         if let Some((vm, _)) = saved.profiles.iter().find(|(_, profile)| !profile.is_sound(self.parameters.window)) {
-            return Err(refuse(format!("the profile of VM {vm} has a number that no sensor gives, or is too long")));
+            let why = format!("the profile of VM {vm} has a number that no sensor gives, or is too long");
+            return Err(RestoreError { policy, why });
         }
         self.state = State { profiles: saved.profiles.into_iter().collect(), courses: saved.courses };
         Ok(())
