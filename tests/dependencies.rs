@@ -21,7 +21,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("vibra-replay", &["vibra-trace", "vibra-model"]),
     ("vibra-report", &["vibra-model"]),
     ("vibra-sim", &["vibra-routing", "vibra-policy", "vibra-trace", "vibra-model"]),
-    ("vibra-fuzz", &["vibra-model", "vibra-policy", "vibra-proxy", "vibra-routing", "vibra-trace"]),
+    ("vibra-fuzz", &["vibra-daemon", "vibra-model", "vibra-policy", "vibra-proxy", "vibra-routing", "vibra-trace"]),
 ];
 
 /// Crates that are pure: they may depend on none of these, so that they know no I/O, clock or randomness.
