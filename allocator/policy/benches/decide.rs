@@ -6,6 +6,9 @@
 //!
 //! `cargo bench -p vibra-policy`
 
+mod cluster;
+
+use cluster::id;
 use divan::{Bencher, black_box};
 use std::sync::{
     Mutex,
@@ -22,46 +25,15 @@ fn main() {
     divan::main();
 }
 
-fn id<T: std::str::FromStr<Err = IdError>>(text: String) -> T {
-    text.parse().expect("an id")
-}
-
 fn rate(amount: u64) -> Resources {
     Resources { bandwidth: Some(BytesPerSec(amount)), ..Resources::NONE }
 }
 
-fn vm(number: u64) -> Change {
-    let allocation = Allocation { resources: rate(SHARE), generation: Generation(1) };
-    Change::Vm(Vm {
-        id: id(format!("vm{number}")),
-        customer: id("shop".into()),
-        // Neighbours in the order of ids are not neighbours on a host.
-        host: id(format!("host{}", number % (VMS / VMS_PER_HOST))),
-        address: "10.0.0.1:80".into(),
-        order: number as u32,
-        weight: 1,
-        state: VmState::Up,
-        floor: rate(SHARE / 10),
-        desired: allocation,
-        applied: None,
-        held: allocation.resources,
-        level: None,
-        moving: None,
-    })
-}
-
 /// Every host has a limit, which is large enough.
 fn directory() -> Snapshot {
-    let host = |number| {
-        let capacity = rate(100 * VMS_PER_HOST * SHARE);
-        Change::Host(Host { id: id(format!("host{number}")), capacity, state: HostState::Up, pool: None })
-    };
-    let shop = Change::Customer(Customer { id: id("shop".into()), bounds: rate(VMS * SHARE) });
-    let hosts = (0..VMS / VMS_PER_HOST).map(host);
-    let changes: Vec<_> = std::iter::once(shop).chain(hosts).chain((0..VMS).map(vm)).collect();
-    let mut snapshot = Snapshot::default();
-    snapshot.apply(Revision(1), &changes);
-    snapshot
+    let capacities = (0..VMS / VMS_PER_HOST).map(|_| rate(100 * VMS_PER_HOST * SHARE)).collect();
+    let vms = (0..VMS).map(|_| (rate(SHARE), rate(SHARE / 10))).collect();
+    cluster::directory(rate(VMS * SHARE), capacities, vms)
 }
 
 /// Three samples a VM after `start`; demands differ widely, and the floor binds for some.

@@ -2,6 +2,9 @@
 //!
 //! Each times one decision from view to plan. `cargo bench -p vibra-policy --bench dps`
 
+mod cluster;
+
+use cluster::id;
 use divan::{Bencher, black_box};
 use serde_json::json;
 use std::time::Duration;
@@ -16,43 +19,14 @@ fn main() {
     divan::main();
 }
 
-fn id<T: std::str::FromStr<Err = IdError>>(text: String) -> T {
-    text.parse().expect("an id")
-}
-
 fn cpu(amount: u64) -> Resources {
     Resources { cpu: Some(MilliCpu(amount)), ..Resources::NONE }
 }
 
-fn vm(number: u64) -> Change {
-    let allocation = Allocation { resources: cpu(SHARE), generation: Generation(1) };
-    Change::Vm(Vm {
-        id: id(format!("vm{number}")),
-        customer: id("shop".into()),
-        host: id(format!("host{}", number % HOSTS)),
-        address: "10.0.0.1:80".into(),
-        order: number as u32,
-        weight: 1,
-        state: VmState::Up,
-        floor: cpu(SHARE / 10),
-        desired: allocation,
-        applied: None,
-        held: allocation.resources,
-        level: None,
-        moving: None,
-    })
-}
-
 fn directory() -> Snapshot {
-    let host = |number| {
-        let capacity = cpu(SHARE * (VMS / HOSTS) + number % 3 * SHARE);
-        Change::Host(Host { id: id(format!("host{number}")), capacity, state: HostState::Up, pool: None })
-    };
-    let shop = Change::Customer(Customer { id: id("shop".into()), bounds: cpu(VMS * SHARE) });
-    let changes: Vec<_> = std::iter::once(shop).chain((0..HOSTS).map(host)).chain((0..VMS).map(vm)).collect();
-    let mut snapshot = Snapshot::default();
-    snapshot.apply(Revision(1), &changes);
-    snapshot
+    let capacity = |number| cpu(SHARE * (VMS / HOSTS) + number % 3 * SHARE);
+    let vms = (0..VMS).map(|_| (cpu(SHARE), cpu(SHARE / 10))).collect();
+    cluster::directory(cpu(VMS * SHARE), (0..HOSTS).map(capacity).collect(), vms)
 }
 
 /// Every second VM uses more than it has.

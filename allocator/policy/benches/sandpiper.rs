@@ -8,6 +8,9 @@
 //!
 //! `cargo bench -p vibra-policy --bench sandpiper`
 
+mod cluster;
+
+use cluster::id;
 use divan::{Bencher, black_box};
 use std::time::Duration;
 use vibra_model::*;
@@ -24,44 +27,15 @@ fn main() {
     divan::main();
 }
 
-fn id<T: std::str::FromStr<Err = IdError>>(text: String) -> T {
-    text.parse().expect("an id")
-}
-
 fn memory(mib: u64) -> Resources {
     Resources { memory: Some(Bytes(mib << 20)), ..Resources::NONE }
 }
 
 fn directory() -> Snapshot {
-    let host = |number| {
-        let capacity = Resources { cpu: Some(MilliCpu(CPU)), bandwidth: Some(BytesPerSec(NETWORK)), ..memory(4096) };
-        Change::Host(Host { id: id(format!("host{number}")), capacity, state: HostState::Up, pool: None })
-    };
-    let vm = |number: u64| {
-        let allocation = Allocation { resources: memory(256 + number % 7 * 32), generation: Generation(1) };
-        Change::Vm(Vm {
-            id: id(format!("vm{number}")),
-            customer: id("shop".into()),
-            // Neighbours in the order of ids are not neighbours on a host.
-            host: id(format!("host{}", number % HOSTS)),
-            address: "10.0.0.1:80".into(),
-            order: number as u32,
-            weight: 1,
-            state: VmState::Up,
-            floor: Resources::NONE,
-            desired: allocation,
-            applied: None,
-            held: allocation.resources,
-            level: None,
-            moving: None,
-        })
-    };
-    let shop = Change::Customer(Customer { id: id("shop".into()), bounds: memory(1 << 24) });
-    let vms = (0..HOSTS * VMS_PER_HOST).map(vm);
-    let changes: Vec<_> = std::iter::once(shop).chain((0..HOSTS).map(host)).chain(vms).collect();
-    let mut snapshot = Snapshot::default();
-    snapshot.apply(Revision(1), &changes);
-    snapshot
+    let capacity = Resources { cpu: Some(MilliCpu(CPU)), bandwidth: Some(BytesPerSec(NETWORK)), ..memory(4096) };
+    let vm = |number: u64| (memory(256 + number % 7 * 32), Resources::NONE);
+    let vms = (0..HOSTS * VMS_PER_HOST).map(vm).collect();
+    cluster::directory(memory(1 << 24), vec![capacity; HOSTS as usize], vms)
 }
 
 /// The measurements `from` up to `to` of each VM, with `hot` of a thousand hosts hot.

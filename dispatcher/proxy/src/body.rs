@@ -39,10 +39,8 @@ pub(crate) trait Source {
     fn tap(&self) -> Option<(&TcpStream, u64)> {
         None
     }
-    /// The next `n` bytes were taken from the [`tap`](Self::tap).
-    fn drew(&mut self, n: usize) {
-        let _ = n;
-    }
+    /// So many bytes were taken from the [`tap`](Self::tap).
+    fn drew(&mut self, _: usize) {}
 }
 
 /// Where a body goes.

@@ -7,7 +7,7 @@ use kit::http2_server::Http2Server;
 use kit::{Client, Server, block_on, config, get, wait_for};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use vibra_client::{ClientError, FakeDirectory, Operation};
@@ -94,13 +94,7 @@ fn ask_for(directory: &FakeDirectory, order: u32, level: u32) {
 #[test]
 fn a_vm_gets_no_more_at_once_than_its_host_asks_for() {
     let directory = directory();
-    let (go, gone) = mpsc::channel::<()>();
-    let gone = Mutex::new(gone);
-    let server = Server::run(move |connection| {
-        connection.request()?;
-        gone.lock().unwrap().recv_timeout(kit::PATIENCE).unwrap();
-        connection.answer("done")
-    });
+    let (server, go) = Server::held();
     put(&directory, 1, server.endpoint());
     ask_for(&directory, 1, 1);
     let dispatcher = start(&directory);
@@ -161,13 +155,7 @@ fn a_vm_that_goes_down_gets_no_more_requests_and_comes_back() {
 #[test]
 fn a_request_under_way_ends_well_when_its_vm_leaves() {
     let directory = directory();
-    let (go, gone) = std::sync::mpsc::channel::<()>();
-    let gone = std::sync::Mutex::new(gone);
-    let server = Server::run(move |connection| {
-        connection.request()?;
-        gone.lock().unwrap().recv_timeout(kit::PATIENCE).unwrap();
-        connection.answer("done")
-    });
+    let (server, go) = Server::held();
     put(&directory, 1, server.endpoint());
     let dispatcher = start(&directory);
     settle(&dispatcher, &directory);

@@ -333,13 +333,7 @@ fn busy_with(server: &Server) -> (Scene, Client) {
 
 #[test]
 fn a_drain_ends_the_dispatcher_and_can_be_watched() {
-    let (go, gone) = mpsc::channel::<()>();
-    let gone = Mutex::new(gone);
-    let server = Server::run(move |connection| {
-        connection.request()?;
-        gone.lock().unwrap().recv_timeout(kit::PATIENCE).unwrap();
-        connection.answer("done")
-    });
+    let (server, go) = Server::held();
     let (mut scene, mut busy) = busy_with(&server);
     let answer = scene.post("/drain", r#"{"seconds": 60}"#);
     assert_eq!(answer.status(), 202);

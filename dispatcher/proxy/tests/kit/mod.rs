@@ -136,6 +136,18 @@ impl Server {
         (server, gone)
     }
 
+    /// A server that answers one request on each connection with `done`, once it is told to go on.
+    pub fn held() -> (Self, mpsc::Sender<()>) {
+        let (go, gone) = mpsc::channel::<()>();
+        let gone = Mutex::new(gone);
+        let server = Self::run(move |connection| {
+            connection.request()?;
+            gone.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+            connection.answer("done")
+        });
+        (server, go)
+    }
+
     /// A server whose responses to `HEAD /a`, `/b` and `/c` have no body, each for another reason; all others are `last`.
     pub fn bodiless(last: &'static str) -> Self {
         Self::run(move |connection| {
