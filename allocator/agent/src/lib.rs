@@ -36,15 +36,20 @@
 
 mod agent;
 mod catalogue;
+mod host;
 mod inprocess;
 mod machine;
 mod namespace;
 
 pub use agent::{Agent, AgentSettings, register};
 pub use catalogue::{Catalogue, LAST_MODIFIED, Object, ObjectId, PathError};
+pub use host::{
+    Reason,
+    cgroup::{CgroupVersion, DiskLimit},
+    command::CommandError,
+    network::MOST_VMS,
+    run::{RunError, cleanup_stale},
+};
 pub use inprocess::{DiskModel, InProcessHost, OriginSettings};
 pub use machine::{Machine, MachineError, MachineSpec, Reading};
-pub use namespace::{
-    Capabilities, CgroupVersion, CommandError, DiskLimit, HostError, MOST_VMS, NamespaceHost, NamespaceSettings,
-    Reason, RunError, cleanup_stale, probe,
-};
+pub use namespace::{Capabilities, HostError, NamespaceHost, NamespaceSettings, probe};

@@ -3,25 +3,23 @@
 //! This needs root and the tools that [`probe`] looks for. Everything that is made has a name that follows from the
 //! number of the run, and is removed when the host is stopped or dropped; after a crash by [`cleanup_stale`].
 
-mod cgroup;
-mod command;
 mod docroot;
-mod network;
 mod nginx;
 mod probe;
-mod run;
 mod vm;
 
-pub use cgroup::{CgroupVersion, DiskLimit};
-pub use command::CommandError;
-pub use network::MOST_VMS;
-pub use probe::{Capabilities, Reason, probe};
-pub use run::{RunError, cleanup_stale};
+pub use probe::{Capabilities, probe};
 
-use crate::{Catalogue, Machine, MachineError, MachineSpec};
-use cgroup::Cgroup;
-use network::{Network, parse_demand, parse_drops, parse_rate};
-use run::Run;
+use crate::{
+    Catalogue, Machine, MachineError, MachineSpec,
+    host::{
+        Reason,
+        cgroup::{self, Cgroup, CgroupVersion, DiskLimit},
+        command::{self, CommandError},
+        network::{MOST_VMS, Network},
+        run::{Run, RunError},
+    },
+};
 use std::{
     io,
     net::Ipv4Addr,

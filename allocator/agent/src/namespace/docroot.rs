@@ -6,7 +6,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File, FileTimes},
     io::{self, BufWriter, Write},
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::{Duration, UNIX_EPOCH},
 };
@@ -75,22 +75,10 @@ pub(super) fn forget(root: &Path, catalogue: &Catalogue) -> io::Result<()> {
     Ok(())
 }
 
-/// The number (`major:minor`) of the whole disk that holds `path`; `None` where it is on no disk of its own, such as
-/// on tmpfs or overlayfs.
-pub(super) fn disk_of(path: &Path) -> io::Result<Option<String>> {
-    let device = fs::metadata(path)?.dev();
-    let number = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
-    let Ok(entry) = fs::canonicalize(format!("/sys/dev/block/{number}")) else { return Ok(None) };
-    // Limits are for disks, not for their partitions.
-    match entry.parent().filter(|_| entry.join("partition").exists()) {
-        Some(disk) => Ok(Some(fs::read_to_string(disk.join("dev"))?.trim().to_owned())),
-        None => Ok(Some(number)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
     use vibra_model::Bytes;
 
     #[test]
@@ -118,11 +106,5 @@ mod tests {
         populate(&root, &other).unwrap();
         assert_eq!(fs::metadata(&file).unwrap().len(), 1);
         assert!(!root.join("objects/dir").exists());
-    }
-
-    #[test]
-    fn what_is_on_no_disk_has_no_number() {
-        assert_eq!(disk_of(Path::new("/proc")).unwrap(), None);
-        assert!(disk_of(Path::new("/no/such/place")).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! A VM's server process: nginx, run in the VM's namespace and control group.
 
-use super::{command::with_search_path, docroot::SUFFIX, network::enter};
+use super::docroot::SUFFIX;
+use crate::host::{command::with_search_path, network::enter};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs::{self, File},

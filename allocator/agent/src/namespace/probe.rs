@@ -1,25 +1,15 @@
 //! What this machine can do: found out by trying.
 
-use super::{
-    MOST_VMS, NamespaceSettings,
+use super::NamespaceSettings;
+use crate::host::{
+    Reason,
     cgroup::{self, CgroupVersion},
     command::{Step, run_all},
-    network::{Network, parse_rate},
+    network::{MOST_VMS, Network, parse_rate},
     run::Run,
 };
 use std::{error::Error, fmt, path::Path, time::Duration};
 use vibra_model::BytesPerSec;
-
-/// Why something cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Reason(String);
-
-impl Reason {
-    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
-        Reason(crate::machine::chain(error))
-    }
-}
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]

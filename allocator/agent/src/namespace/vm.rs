@@ -1,13 +1,16 @@
 //! The [`Machine`] side of a namespace VM.
 
 use super::{
-    Inner,
-    cgroup::{self, Cgroup},
-    docroot,
+    Inner, docroot,
     nginx::{self, Server, Site},
-    parse_demand, parse_drops, parse_rate,
 };
-use crate::{Machine, MachineError, MachineSpec, Reading};
+use crate::{
+    Machine, MachineError, MachineSpec, Reading,
+    host::{
+        cgroup::{self, Cgroup},
+        network::{parse_demand, parse_drops, parse_rate},
+    },
+};
 use async_trait::async_trait;
 use std::{error::Error, path::PathBuf, sync::Arc};
 use tokio::sync::Mutex;

@@ -7,13 +7,13 @@ const CONTROLLERS: [&str; 4] = ["memory", "cpu", "cpuacct", "blkio"];
 /// What the kernel shows where memory is not limited: the largest number of whole pages, or more.
 const UNLIMITED: u64 = 1 << 60;
 
-pub(super) struct Group {
+pub(crate) struct Group {
     mount: PathBuf,
     name: String,
 }
 
 impl Group {
-    pub(super) fn new(mount: &Path, name: &str) -> Self {
+    pub(crate) fn new(mount: &Path, name: &str) -> Self {
         Group { mount: mount.to_owned(), name: name.to_owned() }
     }
 

@@ -26,13 +26,13 @@ const SHORTEST_QUEUE: u64 = 4 * SEGMENT;
 
 /// The network of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Network {
+pub(crate) struct Network {
     /// The run's number: the third octet of all addresses, and in all names.
-    pub(super) run: u8,
+    pub(crate) run: u8,
     /// The first two octets of all addresses.
-    pub(super) prefix: [u8; 2],
+    pub(crate) prefix: [u8; 2],
     /// How long the queue of each class is, at its rate.
-    pub(super) queue: Duration,
+    pub(crate) queue: Duration,
 }
 
 impl Network {
@@ -41,12 +41,12 @@ impl Network {
     }
 
     /// Where clients outside the data centre are: this machine's own namespace, by default.
-    pub(super) fn outside(&self) -> Ipv4Addr {
+    pub(crate) fn outside(&self) -> Ipv4Addr {
         self.address(1)
     }
 
     /// Where management is: this machine's own namespace, for who binds to this address.
-    pub(super) fn inside(&self) -> Ipv4Addr {
+    pub(crate) fn inside(&self) -> Ipv4Addr {
         self.address(129)
     }
 
@@ -56,12 +56,12 @@ impl Network {
     }
 
     /// The address of VM `index`, from 0.
-    pub(super) fn vm(&self, index: usize) -> Ipv4Addr {
+    pub(crate) fn vm(&self, index: usize) -> Ipv4Addr {
         self.address(130 + u8::try_from(index).expect("at most MOST_VMS"))
     }
 
     /// What the names of all its namespaces begin with.
-    pub(super) fn namespace_prefix(run: u8) -> String {
+    pub(crate) fn namespace_prefix(run: u8) -> String {
         format!("vibra-r{run}-")
     }
 
@@ -70,17 +70,17 @@ impl Network {
     }
 
     /// The namespace of VM `index`.
-    pub(super) fn vm_namespace(&self, index: usize) -> String {
+    pub(crate) fn vm_namespace(&self, index: usize) -> String {
         format!("{}vm{index}", Self::namespace_prefix(self.run))
     }
 
     /// The uplink's end in this machine's own namespace.
-    pub(super) fn outer_link(run: u8) -> String {
+    pub(crate) fn outer_link(run: u8) -> String {
         format!("vibra-r{run}")
     }
 
     /// Builds the host, without VMs.
-    pub(super) fn host_steps(&self) -> Vec<Step> {
+    pub(crate) fn host_steps(&self) -> Vec<Step> {
         let (host, outer) = (self.host_namespace(), Self::outer_link(self.run));
         let outside = format!(
             "netns add {host}\n\
@@ -110,7 +110,7 @@ impl Network {
     }
 
     /// Builds VM `index`; without a `rate` its egress is not limited.
-    pub(super) fn vm_steps(&self, index: usize, rate: Option<BytesPerSec>) -> Vec<Step> {
+    pub(crate) fn vm_steps(&self, index: usize, rate: Option<BytesPerSec>) -> Vec<Step> {
         let (host, vm, address) = (self.host_namespace(), self.vm_namespace(index), self.vm(index));
         let links = format!(
             "link add name vm{index} type veth peer name eth0 netns {vm}\n\
@@ -156,28 +156,28 @@ impl Network {
     }
 
     /// Changes the rate of VM `index`.
-    pub(super) fn rate_step(&self, index: usize, rate: BytesPerSec) -> Step {
+    pub(crate) fn rate_step(&self, index: usize, rate: BytesPerSec) -> Step {
         Step::new(&format!("tc -n {} -batch -", self.host_namespace())).with_input(self.shaper(index, rate, "change"))
     }
 
     /// Prints the class of VM `index`: see [`parse_rate`].
-    pub(super) fn show_rate_step(&self, index: usize) -> Step {
+    pub(crate) fn show_rate_step(&self, index: usize) -> Step {
         Step::new(&format!("tc -n {} class show dev {UPLINK} classid {}", self.host_namespace(), class_of(index)))
     }
 
     /// Prints the demand counters of all VMs: see [`parse_demand`].
-    pub(super) fn show_demand_step(&self) -> Step {
+    pub(crate) fn show_demand_step(&self) -> Step {
         Step::new(&format!("{} nft -j list counters", enter(&self.host_namespace())))
     }
 
     /// Prints the queues of all VMs: see [`parse_drops`].
-    pub(super) fn show_queues_step(&self) -> Step {
+    pub(crate) fn show_queues_step(&self) -> Step {
         Step::new(&format!("tc -n {} -j -s qdisc show dev {UPLINK}", self.host_namespace()))
     }
 }
 
 /// What a command begins with that runs in a namespace; `ip netns exec` would mount things besides.
-pub(super) fn enter(namespace: &str) -> String {
+pub(crate) fn enter(namespace: &str) -> String {
     format!("nsenter --net=/run/netns/{namespace}")
 }
 
@@ -191,7 +191,7 @@ fn leaf_of(index: usize) -> String {
 
 /// The rate in `tc class show`, which knows no JSON. It prints four digits or more and cuts the rest off: what is read
 /// is at most a thousandth below what is in force.
-pub(super) fn parse_rate(text: &str) -> Option<BytesPerSec> {
+pub(crate) fn parse_rate(text: &str) -> Option<BytesPerSec> {
     let mut words = text.split_whitespace().skip_while(|word| *word != "rate");
     let rate = words.nth(1)?;
     let digits = rate.find(|c: char| !c.is_ascii_digit())?;
@@ -208,7 +208,7 @@ pub(super) fn parse_rate(text: &str) -> Option<BytesPerSec> {
 }
 
 /// The demand of VM `index` in `nft -j list counters`.
-pub(super) fn parse_demand(json: &str, index: usize) -> Option<Bytes> {
+pub(crate) fn parse_demand(json: &str, index: usize) -> Option<Bytes> {
     let value: serde_json::Value = serde_json::from_str(json).ok()?;
     let name = format!("vm{index}");
     let mut counters = value.get("nftables")?.as_array()?.iter().filter_map(|entry| entry.get("counter"));
@@ -217,7 +217,7 @@ pub(super) fn parse_demand(json: &str, index: usize) -> Option<Bytes> {
 }
 
 /// The packets dropped before the class of VM `index`, in `tc -j -s qdisc show`.
-pub(super) fn parse_drops(json: &str, index: usize) -> Option<u64> {
+pub(crate) fn parse_drops(json: &str, index: usize) -> Option<u64> {
     let value: serde_json::Value = serde_json::from_str(json).ok()?;
     let leaf = leaf_of(index);
     let mut queues = value.as_array()?.iter();

@@ -111,3 +111,9 @@ fn the_kernel_takes_and_keeps_limits() {
     }
     assert!(!child.wait().unwrap().success());
 }
+
+#[test]
+fn what_is_on_no_disk_has_no_number() {
+    assert_eq!(disk_of(Path::new("/proc")).unwrap(), None);
+    assert!(disk_of(Path::new("/no/such/place")).is_err());
+}

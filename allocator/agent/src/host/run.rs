@@ -50,14 +50,14 @@ pub enum RunError {
 
 /// A number that no other run on this machine has while this lives.
 #[derive(Debug)]
-pub(super) struct Run {
-    pub(super) number: u8,
+pub(crate) struct Run {
+    pub(crate) number: u8,
     lock: File,
 }
 
 impl Run {
     /// Takes the lowest free number; what a crashed run left under it is removed first.
-    pub(super) fn begin() -> Result<Run, RunError> {
+    pub(crate) fn begin() -> Result<Run, RunError> {
         for number in 0..=u8::MAX {
             let Some(mut run) = Run::lock(number)? else { continue };
             if run.note()?.is_some() {
@@ -92,18 +92,18 @@ impl Run {
     }
 
     /// A directory for this run's files.
-    pub(super) fn directory(&self) -> PathBuf {
+    pub(crate) fn directory(&self) -> PathBuf {
         Path::new(STATE).join(format!("r{}", self.number))
     }
 
     /// The control group of all its VMs.
-    pub(super) fn cgroup(&self) -> String {
+    pub(crate) fn cgroup(&self) -> String {
         format!("vibra-r{}", self.number)
     }
 
     /// Removes everything that a run of this number made: processes, control groups, namespaces, links, files. What
     /// cannot be removed does not keep the rest; the first failure is returned.
-    pub(super) fn remove(&mut self) -> Result<(), RunError> {
+    pub(crate) fn remove(&mut self) -> Result<(), RunError> {
         let results = [self.remove_cgroups(), self.remove_namespaces(), self.remove_link(), self.remove_files()];
         results.into_iter().collect::<Result<Vec<()>, _>>()?;
         let emptied = self.lock.set_len(0).and_then(|()| self.lock.rewind());

@@ -104,7 +104,7 @@ impl fmt::Display for Step {
 ///
 /// `env` sets the variable: if it were set here, the standard library would fork instead of spawning, and copying the
 /// page tables of a large process holds up all of its threads for tens of milliseconds.
-pub(super) fn with_search_path(program: &str) -> Command {
+pub(crate) fn with_search_path(program: &str) -> Command {
     let mut setting = OsString::from("PATH=");
     setting.push(search_path(env::var_os("PATH")));
     let mut command = Command::new("env");

@@ -1,11 +1,11 @@
-//! Control groups: memory, CPU and disk of a namespace VM, in version 1 and 2 behind one trait.
+//! Control groups: memory, CPU and disk of a VM, in version 1 and 2 behind one trait.
 
 mod v1;
 mod v2;
 
-use super::docroot::disk_of;
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     str::FromStr,
     thread::sleep,
@@ -14,7 +14,7 @@ use std::{
 use vibra_model::{Bytes, BytesPerSec, MilliCpu};
 
 /// Where control groups are mounted.
-pub(super) const MOUNT: &str = "/sys/fs/cgroup";
+pub(crate) const MOUNT: &str = "/sys/fs/cgroup";
 /// The period over which a CPU limit holds, in microseconds.
 const CPU_PERIOD: u64 = 100_000;
 /// How long to wait for killed processes to leave.
@@ -46,7 +46,7 @@ impl Default for DiskLimit {
 }
 
 /// The control group of one VM. Amounts that are read back are those in force; `None` is no limit.
-pub(super) trait Cgroup: Send + Sync {
+pub(crate) trait Cgroup: Send + Sync {
     /// Makes the group; an old one of the same name is removed first, with its counters.
     fn create(&self) -> io::Result<()>;
     /// The directories of the group, one a hierarchy; those of its parents likewise hold nothing else.
@@ -73,7 +73,7 @@ pub(super) trait Cgroup: Send + Sync {
 ///
 /// # Errors
 /// [`io::ErrorKind::NotFound`] where there is none.
-pub(super) fn version(mount: &Path) -> io::Result<CgroupVersion> {
+pub(crate) fn version(mount: &Path) -> io::Result<CgroupVersion> {
     let controllers = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
     if controllers.split_whitespace().any(|name| name == "memory") {
         Ok(CgroupVersion::V2)
@@ -86,7 +86,7 @@ pub(super) fn version(mount: &Path) -> io::Result<CgroupVersion> {
 }
 
 /// The group `name`, such as "vibra-r0/vm0", below `mount`.
-pub(super) fn open(version: CgroupVersion, mount: &Path, name: &str) -> Box<dyn Cgroup> {
+pub(crate) fn open(version: CgroupVersion, mount: &Path, name: &str) -> Box<dyn Cgroup> {
     match version {
         CgroupVersion::V1 => Box::new(v1::Group::new(mount, name)),
         CgroupVersion::V2 => Box::new(v2::Group::new(mount, name)),
@@ -97,7 +97,7 @@ pub(super) fn open(version: CgroupVersion, mount: &Path, name: &str) -> Box<dyn 
 ///
 /// # Errors
 /// What the file system says; [`io::ErrorKind::TimedOut`] where processes did not leave.
-pub(super) fn remove(directory: &Path) -> io::Result<()> {
+pub(crate) fn remove(directory: &Path) -> io::Result<()> {
     let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
     for entry in entries {
         let entry = entry?;
@@ -124,7 +124,7 @@ pub(super) fn remove(directory: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`remove`].
-pub(super) fn end(directory: &Path) -> io::Result<()> {
+pub(crate) fn end(directory: &Path) -> io::Result<()> {
     let deadline = Instant::now() + EMPTYING;
     while !fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default().is_empty() {
         kill_all(directory)?;
@@ -141,7 +141,7 @@ pub(super) fn end(directory: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// What the file system says; [`io::ErrorKind::Unsupported`] where they are on no disk of their own.
-pub(super) fn limitable_disk(version: CgroupVersion, parent: &str, files: &Path) -> io::Result<String> {
+pub(crate) fn limitable_disk(version: CgroupVersion, parent: &str, files: &Path) -> io::Result<String> {
     fs::create_dir_all(files)?;
     let disk = disk_of(files)?.ok_or_else(|| {
         let message = format!("{} is on no disk of its own, whose rate could be limited", files.display());
@@ -209,6 +209,19 @@ fn write_memory(path: &Path, current: Option<Bytes>, limit: Bytes) -> io::Result
         }
     }
     unreachable!("the last try returns")
+}
+
+/// The number (`major:minor`) of the whole disk that holds `path`; `None` where it is on no disk of its own, such as
+/// on tmpfs or overlayfs.
+fn disk_of(path: &Path) -> io::Result<Option<String>> {
+    let device = fs::metadata(path)?.dev();
+    let number = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let Ok(entry) = fs::canonicalize(format!("/sys/dev/block/{number}")) else { return Ok(None) };
+    // Limits are for disks, not for their partitions.
+    match entry.parent().filter(|_| entry.join("partition").exists()) {
+        Some(disk) => Ok(Some(fs::read_to_string(disk.join("dev"))?.trim().to_owned())),
+        None => Ok(Some(number)),
+    }
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use super::*;
 /// The controllers that are used. Memory must be there, the others may be missing.
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "io"];
 
-pub(super) struct Group {
+pub(crate) struct Group {
     mount: PathBuf,
     name: String,
 }
 
 impl Group {
-    pub(super) fn new(mount: &Path, name: &str) -> Self {
+    pub(crate) fn new(mount: &Path, name: &str) -> Self {
         Group { mount: mount.to_owned(), name: name.to_owned() }
     }
 
