@@ -3,7 +3,10 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod command;
+pub(crate) mod counters;
+pub(crate) mod docroot;
 pub(crate) mod network;
+pub(crate) mod process;
 pub(crate) mod run;
 
 use std::error::Error;

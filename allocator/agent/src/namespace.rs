@@ -3,7 +3,6 @@
 //! This needs root and the tools that [`probe`] looks for. Everything that is made has a name that follows from the
 //! number of the run, and is removed when the host is stopped or dropped; after a crash by [`cleanup_stale`].
 
-mod docroot;
 mod nginx;
 mod probe;
 mod vm;
@@ -16,6 +15,7 @@ use crate::{
         Reason,
         cgroup::{self, Cgroup, CgroupVersion, DiskLimit},
         command::{self, CommandError},
+        counters::{Counters, Sampler},
         network::{MOST_VMS, Network},
         run::{Run, RunError},
     },
@@ -25,7 +25,7 @@ use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use vm::NamespaceVm;
 
@@ -91,14 +91,7 @@ struct Inner {
     group: String,
     /// The disk that the files are on, or why its reads can be neither limited nor counted.
     disk: Result<String, Reason>,
-    /// The newest counters, and when their reading began.
-    counters: Mutex<Option<(Instant, Arc<Counters>)>>,
-}
-
-/// What the network's tools print about all VMs.
-struct Counters {
-    demand: String,
-    queues: String,
+    counters: Sampler,
 }
 
 impl Inner {
@@ -111,7 +104,7 @@ impl Inner {
         if let (Err(reason), Some(_)) = (&disk, settings.disk) {
             tracing::warn!(%reason, "the VMs' disks are not throttled");
         }
-        let (run, counters) = (Mutex::new(run), Mutex::default());
+        let (run, counters) = (Mutex::new(run), Sampler::default());
         let inner = Inner { network, settings, catalogue, version, run, directory, group, disk, counters };
         command::run_all(&inner.network.host_steps())?;
         Ok(inner)
@@ -129,19 +122,9 @@ impl Inner {
         cgroup::open(self.version, Path::new(cgroup::MOUNT), &format!("{}/vm{index}", self.group))
     }
 
-    /// The network's counters, read after the call began. Those who ask while they are being read share the next
-    /// reading: to run the tools costs milliseconds, and all VMs are read at the same time.
-    fn counters(&self) -> Result<Arc<Counters>, CommandError> {
-        let asked = Instant::now();
-        let mut newest = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, counters)) = newest.as_ref().filter(|(began, _)| *began >= asked) {
-            return Ok(counters.clone());
-        }
-        let began = Instant::now();
-        let demand = self.network.show_demand_step().run()?;
-        let counters = Arc::new(Counters { demand, queues: self.network.show_queues_step().run()? });
-        *newest = Some((began, counters.clone()));
-        Ok(counters)
+    /// The network's counters of VM `index`.
+    fn counters(&self, index: usize) -> Result<Counters, CommandError> {
+        self.counters.read(&self.network, index)
     }
 
     fn remove(&self) -> Result<(), RunError> {

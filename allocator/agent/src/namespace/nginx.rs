@@ -1,8 +1,10 @@
 //! A VM's server process: nginx, run in the VM's namespace and control group.
 
-use super::docroot::SUFFIX;
-use crate::host::{command::with_search_path, network::enter};
-use rustix::process::{Pid, Signal, kill_process};
+use crate::host::{
+    docroot::SUFFIX,
+    process::{contained, signal},
+};
+use rustix::process::Signal;
 use std::{
     fs::{self, File},
     io,
@@ -14,7 +16,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
-    process::{Child, Command},
+    process::Child,
     time::{sleep, timeout},
 };
 
@@ -24,10 +26,6 @@ const STARTING: Duration = Duration::from_secs(10);
 const ENDING: Duration = Duration::from_secs(3);
 /// How long it may take to tell its status.
 const TELLING: Duration = Duration::from_millis(500);
-
-/// Moves itself into the control groups named by its first argument and becomes the command that follows: nothing of
-/// the server, nor of what it starts, is ever outside.
-const ENTER: &str = r#"for group in $0; do echo $$ > "$group/cgroup.procs" || exit; done; exec "$@""#;
 
 /// Where and what to serve.
 #[derive(Debug, Clone)]
@@ -97,10 +95,8 @@ impl Server {
         let config = site.directory.join("nginx.conf");
         fs::write(&config, site.config())?;
         let log = File::create(site.log())?;
-        let groups: Vec<_> = groups.iter().map(|group| group.to_string_lossy()).collect();
-        let mut command = Command::from(with_search_path("sh"));
-        command.args(["-c", ENTER, &groups.join(" ")]).args(enter(namespace).split(' ')).args(["nginx", "-c"]);
-        command.arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut command = contained("nginx", namespace, groups);
+        command.arg("-c").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut server = Server { child: command.spawn()?, site };
         match timeout(STARTING, server.answers()).await {
             Ok(Ok(())) => Ok(server),
@@ -143,27 +139,18 @@ impl Server {
 
     /// Ends it at once, with its connections, and waits for its end.
     pub(super) async fn stop(mut self) -> io::Result<()> {
-        self.signal(Signal::TERM)?;
+        signal(&self.child, Signal::TERM)?;
         if timeout(ENDING, self.child.wait()).await.is_err() {
             self.child.kill().await?;
         }
         Ok(())
     }
-
-    /// Signals the master process, which hands the end on to its workers.
-    fn signal(&self, signal: Signal) -> io::Result<()> {
-        // A process that was waited for has no id any more, so no other can have got it.
-        let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        match pid.map(|pid| kill_process(pid, signal)) {
-            None | Some(Ok(()) | Err(rustix::io::Errno::SRCH)) => Ok(()),
-            Some(Err(error)) => Err(error.into()),
-        }
-    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Err(error) = self.signal(Signal::TERM) {
+        // The master process hands the end on to its workers.
+        if let Err(error) = signal(&self.child, Signal::TERM) {
             tracing::warn!(%error, "nginx could not be told to end");
         }
     }

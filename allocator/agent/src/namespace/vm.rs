@@ -1,14 +1,15 @@
 //! The [`Machine`] side of a namespace VM.
 
 use super::{
-    Inner, docroot,
+    Inner,
     nginx::{self, Server, Site},
 };
 use crate::{
     Machine, MachineError, MachineSpec, Reading,
     host::{
         cgroup::{self, Cgroup},
-        network::{parse_demand, parse_drops, parse_rate},
+        docroot,
+        network::parse_rate,
     },
 };
 use async_trait::async_trait;
@@ -144,9 +145,8 @@ impl Machine for NamespaceVm {
         let has = self.has.clone().lock_owned().await;
         let prepare = move |vm: &Shared| {
             vm.prepare(&has)?;
-            let counters = vm.host.counters()?;
-            let egress = parse_demand(&counters.demand, vm.index).ok_or("nft shows no counter")?;
-            Ok((egress, parse_drops(&counters.queues, vm.index).unwrap_or(0)))
+            let counters = vm.host.counters(vm.index)?;
+            Ok((counters.egress.ok_or("nft shows no counter")?, counters.drops.unwrap_or(0)))
         };
         (life.egress_before, life.drops_before) = self.blocking("make its control group", prepare).await?;
         let namespace = self.shared.host.network.vm_namespace(self.shared.index);
@@ -222,13 +222,12 @@ impl Machine for NamespaceVm {
 impl Shared {
     /// What the host's sensors say; one that fails says nothing.
     fn sense(&self) -> Reading {
-        let counters = self.told("network counters", self.host.counters().map_err(BoxError::from));
-        let counters = counters.as_deref();
+        let counters = self.told("network counters", self.host.counters(self.index).map_err(BoxError::from));
         Reading {
-            egress: counters.and_then(|counters| parse_demand(&counters.demand, self.index)),
+            egress: counters.and_then(|counters| counters.egress),
             cpu_time: self.told("CPU time", self.cgroup.cpu_time().map_err(BoxError::from)),
             memory_in_use: self.told("memory in use", self.cgroup.memory_in_use().map_err(BoxError::from)),
-            drops: counters.and_then(|counters| parse_drops(&counters.queues, self.index)),
+            drops: counters.and_then(|counters| counters.drops),
             disk_blocks: self.host.disk.as_ref().ok().and_then(|disk| {
                 let read = self.cgroup.disk_read(disk).map_err(BoxError::from);
                 self.told("disk reads", read).map(|bytes| bytes.0 / 512)

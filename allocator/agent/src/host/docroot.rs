@@ -1,4 +1,4 @@
-//! The files that a namespace VM serves.
+//! The files that VMs with a real server serve.
 
 use crate::{Catalogue, Object, catalogue::LAST_MODIFIED};
 use rustix::fs::Advice;
@@ -12,7 +12,7 @@ use std::{
 };
 
 /// The suffix of every file: `/a` and `/a/b` can then both be objects, although no path can be file and directory.
-pub(super) const SUFFIX: &str = ".obj";
+pub(crate) const SUFFIX: &str = ".obj";
 /// Says which catalogue the files are of; written last.
 const MANIFEST: &str = "manifest";
 
@@ -24,7 +24,7 @@ fn file_of(root: &Path, object: &Object) -> PathBuf {
 }
 
 /// The directory that paths are relative to.
-pub(super) fn objects(root: &Path) -> PathBuf {
+pub(crate) fn objects(root: &Path) -> PathBuf {
     root.join("objects")
 }
 
@@ -33,7 +33,7 @@ pub(super) fn objects(root: &Path) -> PathBuf {
 ///
 /// # Errors
 /// What the file system says; a part of a path may be no longer than 251 bytes.
-pub(super) fn populate(root: &Path, catalogue: &Catalogue) -> io::Result<()> {
+pub(crate) fn populate(root: &Path, catalogue: &Catalogue) -> io::Result<()> {
     let manifest = format!("{:016x} {}\n", catalogue.digest(), catalogue.len());
     if fs::read_to_string(root.join(MANIFEST)).is_ok_and(|there| there == manifest) {
         return forget(root, catalogue);
@@ -68,7 +68,7 @@ fn write_object(path: &Path, object: &Object) -> io::Result<()> {
 }
 
 /// Drops all objects from the page cache, so that the next reads come from disk.
-pub(super) fn forget(root: &Path, catalogue: &Catalogue) -> io::Result<()> {
+pub(crate) fn forget(root: &Path, catalogue: &Catalogue) -> io::Result<()> {
     for object in catalogue.objects() {
         rustix::fs::fadvise(File::open(file_of(root, object))?, 0, None, Advice::DontNeed)?;
     }
