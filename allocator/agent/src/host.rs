@@ -3,11 +3,12 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod command;
-pub(crate) mod counters;
 pub(crate) mod docroot;
+mod netlink;
 pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod run;
+pub(crate) mod shaper;
 
 use std::error::Error;
 

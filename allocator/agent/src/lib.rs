@@ -49,6 +49,7 @@ pub use host::{
     command::CommandError,
     network::MOST_VMS,
     run::{RunError, cleanup_stale},
+    shaper::ShaperError,
 };
 pub use inprocess::{DiskModel, InProcessHost, OriginSettings};
 pub use machine::{Machine, MachineError, MachineSpec, Reading};

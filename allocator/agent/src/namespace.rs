@@ -15,9 +15,9 @@ use crate::{
         Reason,
         cgroup::{self, Cgroup, CgroupVersion, DiskLimit},
         command::{self, CommandError},
-        counters::{Counters, Sampler},
         network::{MOST_VMS, Network},
         run::{Run, RunError},
+        shaper::{Shaper, ShaperError},
     },
 };
 use std::{
@@ -72,6 +72,9 @@ pub enum HostError {
     /// The host's network could not be made.
     #[error("could not make the host's network")]
     Network(#[from] CommandError),
+    /// Nor what limits it.
+    #[error("could not shape the host's uplink")]
+    Shaper(#[from] ShaperError),
     /// A VM could not be made or started.
     #[error(transparent)]
     Machine(#[from] MachineError),
@@ -83,6 +86,7 @@ pub enum HostError {
 /// What all VMs of a host share. Dropped, it removes everything that was made.
 struct Inner {
     network: Network,
+    shaper: Shaper,
     settings: NamespaceSettings,
     catalogue: Arc<Catalogue>,
     version: CgroupVersion,
@@ -91,7 +95,6 @@ struct Inner {
     group: String,
     /// The disk that the files are on, or why its reads can be neither limited nor counted.
     disk: Result<String, Reason>,
-    counters: Sampler,
 }
 
 impl Inner {
@@ -104,8 +107,8 @@ impl Inner {
         if let (Err(reason), Some(_)) = (&disk, settings.disk) {
             tracing::warn!(%reason, "the VMs' disks are not throttled");
         }
-        let (run, counters) = (Mutex::new(run), Sampler::default());
-        let inner = Inner { network, settings, catalogue, version, run, directory, group, disk, counters };
+        let (shaper, run) = (Shaper::new(network.uplink()), Mutex::new(run));
+        let inner = Inner { network, shaper, settings, catalogue, version, run, directory, group, disk };
         command::run_all(&inner.network.host_steps())?;
         Ok(inner)
     }
@@ -122,12 +125,8 @@ impl Inner {
         cgroup::open(self.version, Path::new(cgroup::MOUNT), &format!("{}/vm{index}", self.group))
     }
 
-    /// The network's counters of VM `index`.
-    fn counters(&self, index: usize) -> Result<Counters, CommandError> {
-        self.counters.read(&self.network, index)
-    }
-
     fn remove(&self) -> Result<(), RunError> {
+        self.shaper.close();
         self.run.lock().unwrap_or_else(PoisonError::into_inner).remove()
     }
 }
@@ -200,8 +199,10 @@ impl NamespaceHost {
     /// What [`start`](Self::start) would run to make the network, as a shell would take it. Nothing is run.
     pub fn dry_run(settings: &NamespaceSettings, specs: &[MachineSpec]) -> Vec<String> {
         let network = Network { run: 0, prefix: settings.prefix, queue: settings.queue };
-        let vms = specs.iter().enumerate().flat_map(|(index, spec)| network.vm_steps(index, spec.initial.bandwidth));
-        network.host_steps().into_iter().chain(vms).map(|step| step.to_string()).collect()
+        let vms = (0..specs.len()).flat_map(|index| network.vm_steps(index));
+        let shaped = specs.iter().enumerate().map(|(index, spec)| network.shaped(index, spec.initial.bandwidth));
+        let steps = network.host_steps().into_iter().chain(vms).chain(Shaper::dry_run(&network.uplink(), shaped));
+        steps.map(|step| step.to_string()).collect()
     }
 }
 
@@ -214,6 +215,8 @@ fn make(
         return Err(HostError::TooMany(specs.len()));
     }
     let inner = Arc::new(Inner::begin(settings, catalogue)?);
+    let shaped = specs.iter().enumerate().map(|(index, spec)| inner.network.shaped(index, spec.initial.bandwidth));
+    inner.shaper.put(shaped)?;
     let make = |(index, spec): (usize, &MachineSpec)| {
         let made = NamespaceVm::make(inner.clone(), index, spec);
         made.map_err(|error| MachineError::failed(&spec.id, "make it", error))

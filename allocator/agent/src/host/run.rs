@@ -6,6 +6,7 @@
 use super::{
     cgroup,
     command::{CommandError, Step},
+    netlink::NAMESPACES,
     network::Network,
 };
 use std::{
@@ -16,8 +17,6 @@ use std::{
 
 /// Where runs keep their state.
 const STATE: &str = "/run/vibra";
-/// Where `ip netns` keeps its namespaces.
-const NAMESPACES: &str = "/run/netns";
 
 /// Why a run could not begin or end.
 #[derive(Debug, thiserror::Error)]

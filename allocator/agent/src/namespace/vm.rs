@@ -9,13 +9,13 @@ use crate::{
     host::{
         cgroup::{self, Cgroup},
         docroot,
-        network::parse_rate,
+        network::Network,
     },
 };
 use async_trait::async_trait;
 use std::{error::Error, path::PathBuf, sync::Arc};
 use tokio::sync::Mutex;
-use vibra_model::{Amount, Bytes, BytesPerSec, Resource, Resources, VmId, VmState};
+use vibra_model::{Amount, Bytes, Resource, Resources, VmId, VmState};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -54,7 +54,7 @@ impl NamespaceVm {
     pub(super) fn make(host: Arc<Inner>, index: usize, spec: &MachineSpec) -> Result<Self, BoxError> {
         let docroot = host.docroot(index);
         docroot::populate(&docroot, &host.catalogue)?;
-        host.network.vm_steps(index, spec.initial.bandwidth).iter().try_for_each(|step| step.run().map(drop))?;
+        host.network.vm_steps(index).iter().try_for_each(|step| step.run().map(drop))?;
         let shared =
             Shared { id: spec.id.clone(), index, docroot, cgroup: host.cgroup(index), initial: spec.initial, host };
         let address = format!("{}:80", shared.host.network.vm(index));
@@ -104,7 +104,7 @@ impl Shared {
 
     fn set(&self, amount: Amount) -> Result<(), BoxError> {
         match amount {
-            Amount::Bandwidth(rate) => self.host.network.rate_step(self.index, rate).run().map(drop)?,
+            Amount::Bandwidth(rate) => self.host.shaper.set(self.class(), rate).map(drop)?,
             Amount::Memory(limit) => self.cgroup.set_memory(limit)?,
             Amount::Cpu(limit) => self.cgroup.set_cpu(limit)?,
         }
@@ -114,15 +114,14 @@ impl Shared {
     fn get(&self, resource: Resource) -> Result<Amount, BoxError> {
         let unlimited = || format!("no limit of {resource} is in force");
         Ok(match resource {
-            Resource::Bandwidth => Amount::Bandwidth(self.rate()?),
+            Resource::Bandwidth => Amount::Bandwidth(self.host.shaper.rate(self.class())?.ok_or_else(unlimited)?),
             Resource::Memory => Amount::Memory(self.cgroup.memory()?.ok_or_else(unlimited)?),
             Resource::Cpu => Amount::Cpu(self.cgroup.cpu()?.ok_or_else(unlimited)?),
         })
     }
 
-    fn rate(&self) -> Result<BytesPerSec, BoxError> {
-        let text = self.host.network.show_rate_step(self.index).run()?;
-        parse_rate(&text).ok_or_else(|| format!("tc shows no rate: {text:?}").into())
+    fn class(&self) -> u16 {
+        Network::class(self.index)
     }
 }
 
@@ -145,8 +144,8 @@ impl Machine for NamespaceVm {
         let has = self.has.clone().lock_owned().await;
         let prepare = move |vm: &Shared| {
             vm.prepare(&has)?;
-            let counters = vm.host.counters(vm.index)?;
-            Ok((counters.egress.ok_or("nft shows no counter")?, counters.drops.unwrap_or(0)))
+            let counters = vm.host.shaper.counters(vm.class())?;
+            Ok((counters.egress.ok_or("its egress is not counted")?, counters.drops.unwrap_or(0)))
         };
         (life.egress_before, life.drops_before) = self.blocking("make its control group", prepare).await?;
         let namespace = self.shared.host.network.vm_namespace(self.shared.index);
@@ -222,7 +221,7 @@ impl Machine for NamespaceVm {
 impl Shared {
     /// What the host's sensors say; one that fails says nothing.
     fn sense(&self) -> Reading {
-        let counters = self.told("network counters", self.host.counters(self.index).map_err(BoxError::from));
+        let counters = self.told("network counters", self.host.shaper.counters(self.class()).map_err(BoxError::from));
         Reading {
             egress: counters.and_then(|counters| counters.egress),
             cpu_time: self.told("CPU time", self.cgroup.cpu_time().map_err(BoxError::from)),
