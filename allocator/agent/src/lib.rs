@@ -5,17 +5,17 @@
 //! the directory. What the agent adds is the order: decreases before increases, over all hosts, so that the sum of what
 //! is in force never exceeds what was bought (section 3.3.2). And the truth: what it reports is read back.
 //!
-//! An [`Agent`] drives anything that is a [`Machine`]. There are two kinds:
+//! An [`Agent`] drives anything that is a [`Machine`]. There are three kinds:
 //!
-//! | | [`InProcessHost`] | [`NamespaceHost`] |
-//! | --- | --- | --- |
-//! | is | an HTTP server in this process | nginx in a network namespace |
-//! | bandwidth | a token bucket | an HTB class on the host's uplink |
-//! | memory | an LRU cache of objects | a control group |
-//! | disk | a model of one arm | the machine's, throttled |
-//! | needs | nothing | root, and what [`probe`] looks for |
+//! | | [`InProcessHost`] | [`NamespaceHost`] | [`QemuHost`] |
+//! | --- | --- | --- | --- |
+//! | is | an HTTP server in this process | nginx in a network namespace | nginx in a QEMU virtual machine |
+//! | bandwidth | a token bucket | an HTB class on the host's uplink | the same |
+//! | memory | an LRU cache of objects | a control group | a balloon |
+//! | disk | a model of one arm | the machine's, throttled | the same |
+//! | needs | nothing | root, and what [`probe`] looks for | besides what [`probe_qemu`] looks for |
 //!
-//! Both serve a [`Catalogue`] of objects with the same bodies, tags and dates.
+//! All serve a [`Catalogue`] of objects with the same bodies, tags and dates.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -40,6 +40,7 @@ mod host;
 mod inprocess;
 mod machine;
 mod namespace;
+mod qemu;
 
 pub use agent::{Agent, AgentSettings, register};
 pub use catalogue::{Catalogue, LAST_MODIFIED, Object, ObjectId, PathError};
@@ -54,3 +55,4 @@ pub use host::{
 pub use inprocess::{DiskModel, InProcessHost, OriginSettings};
 pub use machine::{Machine, MachineError, MachineSpec, Reading};
 pub use namespace::{Capabilities, HostError, NamespaceHost, NamespaceSettings, probe};
+pub use qemu::{Accelerator, QemuCapabilities, QemuHost, QemuSettings, probe_qemu};

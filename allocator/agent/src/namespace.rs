@@ -57,7 +57,7 @@ impl Default for NamespaceSettings {
     }
 }
 
-/// Why a host of namespace VMs could not be made or ended.
+/// Why a host of namespace VMs or virtual machines could not be made or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// More VMs than there are addresses.
@@ -66,6 +66,12 @@ pub enum HostError {
     /// The run could not begin or end.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// This machine lacks something.
+    #[error("could not {0}: {1}")]
+    Unable(&'static str, Reason),
+    /// The disk image of what is served could not be made.
+    #[error("could not make the disk image of what is served")]
+    Content(#[source] io::Error),
     /// No control groups.
     #[error("could not find control groups")]
     Cgroups(#[source] io::Error),

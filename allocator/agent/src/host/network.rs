@@ -135,7 +135,6 @@ impl Network {
     /// Builds the port of VM `index` as a tap device, for a virtual machine that is run in the host's namespace with
     /// `ifname` = [`port`](Self::port) and takes the address [`vm`](Self::vm), a /24. It is persistent: it is there
     /// before the machine starts and stays while it is restarted.
-    #[cfg_attr(not(test), expect(dead_code, reason = "virtual machines are the next kind of VM"))]
     pub(crate) fn tap_steps(&self, index: usize) -> Vec<Step> {
         let port = Self::port(index);
         let links = format!("tuntap add dev {port} mode tap\n{}", Self::join(&port));

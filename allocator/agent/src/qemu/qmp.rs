@@ -30,11 +30,7 @@ const LONGEST: u64 = 1 << 20;
 pub(super) enum QmpError {
     /// There is nobody at the socket.
     #[error("could not reach QEMU at {socket} for {command}")]
-    Connect {
-        socket: PathBuf,
-        command: String,
-        source: io::Error,
-    },
+    Connect { socket: PathBuf, command: String, source: io::Error },
     /// The connection ended before the answer came.
     #[error("QEMU closed its socket during {command}: whether it was carried out is not known")]
     Closed { command: String },
@@ -131,8 +127,7 @@ impl Qmp {
 
 impl Connection {
     async fn open(socket: &Path, command: &str) -> Result<Connection, QmpError> {
-        let failed =
-            |source| QmpError::Connect { socket: socket.to_owned(), command: command.to_owned(), source };
+        let failed = |source| QmpError::Connect { socket: socket.to_owned(), command: command.to_owned(), source };
         let (read, write) = UnixStream::connect(socket).await.map_err(failed)?.into_split();
         let mut connection = Connection { read: BufReader::new(read), write, commands: 0 };
         // The greeting tells QEMU's version; commands are taken once its capabilities were negotiated.

@@ -1,0 +1,206 @@
+//! Virtual machines: each a QEMU that runs in the host's namespace, in a control group of its own.
+//!
+//! This needs root, QEMU, a VM image, and the tools that [`probe_qemu`] looks for. A VM's bandwidth is a class on the
+//! host's uplink, its CPU a quota of its control group, and its memory what its balloon leaves it.
+
+mod balloon;
+mod content;
+mod probe;
+mod process;
+mod qmp;
+mod vm;
+
+pub use probe::{Accelerator, QemuCapabilities, probe_qemu};
+
+use crate::{
+    Catalogue, HostError, Machine, MachineError, MachineSpec,
+    host::{
+        cgroup::{self, Cgroup, CgroupVersion, DiskLimit},
+        command,
+        network::{MOST_VMS, Network},
+        run::{Run, RunError},
+        shaper::Shaper,
+    },
+};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use vibra_model::Bytes;
+use vm::QemuVm;
+
+/// What virtual machines have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QemuSettings {
+    /// The first two octets of all addresses; the third is the number of the run.
+    pub prefix: [u8; 2],
+    /// What waits before the shaper of one VM, as the time that it takes to pass; what comes on top is dropped, and
+    /// TCP sends it again.
+    pub queue: Duration,
+    /// What each VM's disk gives; `None`: as much as it can.
+    pub disk: Option<DiskLimit>,
+    /// Where the disk images of what is served are kept, for the next run with the same catalogue.
+    pub contents: PathBuf,
+    /// The directory with the VM's kernel and initramfs; `None`: the newest that `images/build` made.
+    pub image: Option<PathBuf>,
+    /// What a VM boots with, in whole MiB: the most that it can ever have, as a balloon only takes. A VM needs 128 MiB
+    /// to boot.
+    pub boot_memory: Bytes,
+    /// How long a VM may take until it serves. Emulated on a busy machine that is many seconds.
+    pub boot_time: Duration,
+    /// What runs the guests' code; `None`: KVM if a VM boots with it, else emulation.
+    pub accelerator: Option<Accelerator>,
+}
+
+impl Default for QemuSettings {
+    /// 10.177.x.y; queues of half a second; the default disk; contents below /var/cache/vibra; VMs of 256 MiB that boot
+    /// within a minute and a half.
+    fn default() -> Self {
+        QemuSettings {
+            prefix: [10, 177],
+            queue: Duration::from_millis(500),
+            disk: Some(DiskLimit::default()),
+            contents: "/var/cache/vibra/contents".into(),
+            image: None,
+            boot_memory: Bytes(256 << 20),
+            boot_time: Duration::from_secs(90),
+            accelerator: None,
+        }
+    }
+}
+
+/// What all VMs of a host share. Dropped, it removes everything that was made.
+struct Inner {
+    network: Network,
+    shaper: Shaper,
+    settings: QemuSettings,
+    accelerator: Accelerator,
+    image: PathBuf,
+    content: PathBuf,
+    version: CgroupVersion,
+    run: Mutex<Run>,
+    directory: PathBuf,
+    group: String,
+}
+
+impl Inner {
+    fn begin(settings: QemuSettings, catalogue: &Catalogue) -> Result<Self, HostError> {
+        probe::version().map_err(|reason| HostError::Unable("run QEMU", reason))?;
+        let image = probe::find_image(settings.image.as_deref());
+        let image = image.map_err(|reason| HostError::Unable("find a VM image", reason))?;
+        let accelerator = settings.accelerator.unwrap_or_else(|| match probe::kvm(&image) {
+            Ok(()) => Accelerator::Kvm,
+            Err(_) => Accelerator::Tcg,
+        });
+        let content = content::image(&settings.contents, catalogue).map_err(HostError::Content)?;
+        let version = cgroup::version(Path::new(cgroup::MOUNT)).map_err(HostError::Cgroups)?;
+        let run = Run::begin()?;
+        let network = Network { run: run.number, prefix: settings.prefix, queue: settings.queue };
+        let (directory, group) = (run.directory(), run.cgroup());
+        let (shaper, run) = (Shaper::new(network.uplink()), Mutex::new(run));
+        let inner = Inner { network, shaper, settings, accelerator, image, content, version, run, directory, group };
+        command::run_all(&inner.network.host_steps())?;
+        Ok(inner)
+    }
+
+    fn vm_directory(&self, index: usize) -> PathBuf {
+        self.directory.join(format!("vm{index}"))
+    }
+
+    fn cgroup(&self, index: usize) -> Box<dyn Cgroup> {
+        cgroup::open(self.version, Path::new(cgroup::MOUNT), &format!("{}/vm{index}", self.group))
+    }
+
+    fn remove(&self) -> Result<(), RunError> {
+        self.shaper.close();
+        self.run.lock().unwrap_or_else(PoisonError::into_inner).remove()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            tracing::warn!("something of a run is left: {}", crate::machine::chain(&error));
+        }
+    }
+}
+
+/// One host with virtual machines, all with the same catalogue. It ends when it is stopped, or when it and all its
+/// machines are dropped.
+pub struct QemuHost {
+    inner: Arc<Inner>,
+    machines: Vec<Arc<dyn Machine>>,
+}
+
+impl QemuHost {
+    /// Makes the host and its VMs and the disk image of what they serve, and boots them one after another, in the order
+    /// of `specs`.
+    ///
+    /// # Errors
+    /// [`HostError`] of the first thing that failed; what was made until then is removed.
+    pub async fn start(
+        settings: QemuSettings,
+        catalogue: Arc<Catalogue>,
+        specs: Vec<MachineSpec>,
+    ) -> Result<Self, HostError> {
+        let (inner, vms) = tokio::task::spawn_blocking(move || make(settings, &catalogue, &specs)).await??;
+        for vm in &vms {
+            vm.start().await?;
+        }
+        let machines = vms.into_iter().map(|vm| Arc::new(vm) as Arc<dyn Machine>).collect();
+        Ok(QemuHost { inner, machines })
+    }
+
+    /// The VMs, in the order in which they were specified.
+    pub fn machines(&self) -> &[Arc<dyn Machine>] {
+        &self.machines
+    }
+
+    /// What runs the guests' code.
+    pub fn accelerator(&self) -> Accelerator {
+        self.inner.accelerator
+    }
+
+    /// This machine's address outside the data centre: what is sent to it is shaped.
+    pub fn outside(&self) -> Ipv4Addr {
+        self.inner.network.outside()
+    }
+
+    /// This machine's address within the data centre: what is sent to it is internal traffic, and not shaped.
+    pub fn inside(&self) -> Ipv4Addr {
+        self.inner.network.inside()
+    }
+
+    /// Ends the VMs and removes everything that was made. The machines are of no use afterwards.
+    ///
+    /// # Errors
+    /// [`HostError`] where something could not be ended or removed; the rest is.
+    pub async fn stop(self) -> Result<(), HostError> {
+        let stopped = futures_util::future::join_all(self.machines.iter().map(|machine| machine.stop())).await;
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || inner.remove()).await??;
+        stopped.into_iter().collect::<Result<Vec<()>, _>>()?;
+        Ok(())
+    }
+}
+
+fn make(
+    settings: QemuSettings,
+    catalogue: &Catalogue,
+    specs: &[MachineSpec],
+) -> Result<(Arc<Inner>, Vec<QemuVm>), HostError> {
+    if specs.len() > MOST_VMS {
+        return Err(HostError::TooMany(specs.len()));
+    }
+    let inner = Arc::new(Inner::begin(settings, catalogue)?);
+    let shaped = specs.iter().enumerate().map(|(index, spec)| inner.network.shaped(index, spec.initial.bandwidth));
+    inner.shaper.put(shaped)?;
+    let make = |(index, spec): (usize, &MachineSpec)| {
+        let made = QemuVm::make(inner.clone(), index, spec);
+        made.map_err(|error| MachineError::failed(&spec.id, "make it", error))
+    };
+    let vms = specs.iter().enumerate().map(make).collect::<Result<_, _>>()?;
+    Ok((inner, vms))
+}
