@@ -94,3 +94,21 @@ fn a_papers_figure_is_told_with_its_checks_and_kept_with_its_raw_result() {
     assert_eq!(document["panels"][0]["lines"].as_array().map(Vec::len), Some(5));
     vibra(&folder, &["bench", "policies", "--only", "fvm-33"]).ended_with(2).with_stderr(&["fvm-33", "fvm-3"]);
 }
+
+#[test]
+fn the_dissertations_tables_are_repeated_with_one_report() {
+    let folder = Folder::new();
+    let listed = vibra(&folder, &["figures", "--list"]).ended_with(0);
+    listed.with_stdout(&["table-3.1", "3.4", "37 % of", "3.5"]);
+    // What it costs and not whether it is as cheap as promised: this machine runs tests.
+    let said = vibra(&folder, &["figures", "--quick", "--only", "table,3.4", "--out", "out"]);
+    assert!(matches!(said.code, 0 | 3), "{said:?}");
+    let said =
+        said.with_stdout(&["table-3.1: ", "charsum", "table-3.2: ", "lard", "objects with 90 % of sub-namespace 2"]);
+    assert!(!said.stdout.contains("skipped"), "{said:?}");
+    let report = folder.read("out/report.html");
+    contains_all("the report", &report, &["table-3.1", "table-3.2", "<svg", "quick look", "--only table,3.4"]);
+    let document: serde_json::Value = serde_json::from_str(&folder.read("out/table-3.2.json")).expect("JSON");
+    let pages = |row: usize| document["rows"][row][3].as_f64().expect("measured");
+    assert!(pages(1) > 1000.0 && pages(2) < 100.0, "LARD remembers, Charsum does not: {document}");
+}

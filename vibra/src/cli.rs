@@ -92,6 +92,18 @@ pub(crate) enum Command {
     /// Convert, summarise or generate traces.
     #[command(subcommand)]
     Trace(Trace),
+    /// Repeat the evaluation of the dissertation on this machine: its tables and figures, with its numbers beside the measured.
+    ///
+    /// What needs servers runs on four VMs that are made for it (network namespaces with nginx, an HTB class, a memory cgroup and
+    /// a throttled disk; servers in this process where that cannot be), with the dispatcher in front, and the agent, the
+    /// directory and the allocator beside it. Each figure says what was scaled, and how. A figure that this machine cannot make
+    /// is skipped with the reason.
+    #[command(after_help = "Examples:\n  \
+        vibra figures --list                        which figures there are\n  \
+        vibra figures --quick --out out             a look at everything in a few minutes, with out/report.html\n  \
+        vibra figures --only 3.7,table-3.1          some of them\n\n\
+        Exit codes: 0 everything stated is reached, 3 something is not, 4 a figure failed.")]
+    Figures(Figures),
     /// Measure this machine's Vibra against its peers and its own promises.
     #[command(subcommand)]
     Bench(Bench),
@@ -514,7 +526,8 @@ pub(crate) struct BenchPolicies {
     /// List the figures and what their papers state, and run none.
     #[arg(long)]
     pub(crate) list: bool,
-    /// Also write each figure's raw result (ID.json), its table (ID.txt) and its plots (ID.1.svg, …) into this folder.
+    /// Also write each figure's raw result (ID.json), its table (ID.txt) and its plots (ID.1.svg, …) into this folder, and
+    /// report.html, which ties them together.
     #[arg(long, value_name = "DIR", conflicts_with = "list")]
     pub(crate) out: Option<PathBuf>,
     /// The seed of everything random.
@@ -524,6 +537,30 @@ pub(crate) struct BenchPolicies {
     /// GWA-T-12, planetlab/ with a folder a day. Without it these figures are left out.
     #[arg(long, value_name = "DIR")]
     pub(crate) traces: Option<PathBuf>,
+}
+
+/// Options of `figures`.
+#[derive(Debug, Args)]
+pub(crate) struct Figures {
+    /// Which figures, separated by commas: ids, or table for all tables. Default: all.
+    #[arg(long, value_delimiter = ',', value_name = "IDS")]
+    pub(crate) only: Vec<String>,
+    /// Shorter runs and fewer points: for a look, not for a result.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// List the figures and what the dissertation states, and run none.
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Also write each figure's raw result (ID.json), its table (ID.txt) and its plots (ID.1.svg, …) into this folder, and
+    /// report.html, which ties them together.
+    #[arg(long, value_name = "DIR", conflicts_with = "list")]
+    pub(crate) out: Option<PathBuf>,
+    /// The seed of traces, of arrival times within a second, and of everything else that is random.
+    #[arg(long, default_value_t = 1998)]
+    pub(crate) seed: u64,
+    /// Instead: what Table 3.2 asks a process of its own.
+    #[arg(long, hide = true)]
+    pub(crate) footprint: Option<usize>,
 }
 
 /// Options of `bench proxy`.

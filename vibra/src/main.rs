@@ -6,6 +6,8 @@ mod commands;
 mod config;
 mod demo;
 mod exit;
+mod figure;
+mod figures;
 mod parts;
 mod progress;
 mod simulate;
@@ -22,9 +24,10 @@ const COMMIT: Option<&str> = option_env!("VIBRA_COMMIT");
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Logs go to standard error, so that results on standard output can be piped; RUST_LOG says how much. The demo
-    // overloads servers on purpose, and warnings of that would tear its progress bar. What operators change is always told.
-    let usual = if matches!(cli.command, Command::Demo(_)) { "error" } else { "warn,operator=info" };
+    // Logs go to standard error, so that results on standard output can be piped; RUST_LOG says how much. The demo and the
+    // figures overload servers on purpose, and warnings of that would tear its progress bar. What operators change is always told.
+    let usual =
+        if matches!(cli.command, Command::Demo(_) | Command::Figures(_)) { "error" } else { "warn,operator=info" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
@@ -49,6 +52,7 @@ fn run(command: Command) -> Outcome {
         Command::Trace(command) => commands::trace::run(command),
         Command::Bench(cli::Bench::Proxy(args)) => bench::proxy::run(&args),
         Command::Bench(cli::Bench::Policies(args)) => bench::policies::run(&args),
+        Command::Figures(args) => figures::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Dispatcher(args) => commands::dispatcher::run(&args),
         Command::Up(args) => commands::up::up(&args.config),

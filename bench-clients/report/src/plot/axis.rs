@@ -6,16 +6,18 @@ use plotters::coord::{
     ranged1d::{DefaultFormatting, KeyPointHint, Ranged},
     types::RangedCoordf64,
 };
+use serde::Serialize;
 use std::ops::Range;
 
 /// An axis: what it shows, in which unit, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Axis {
     label: String,
     scale: Scale,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 enum Scale {
     Linear,
     Logarithmic,

@@ -1,10 +1,11 @@
 //! The figures of "DPS: A Distributed Proportional-Share Scheduler in Computing Clusters" (the Vibra dissertation,
 //! chapter 5).
 
-use super::figure::{Cell, Check, Figure, Heading, Line, Measured, Panel, Run, Wanted};
+use crate::figure::{Cell, Check, Figure, Heading, Line, Measured, Panel, Run, Wanted};
 use serde_json::{Value, json};
 use vibra_model::{MilliCpu, Resource};
 use vibra_policy::{Bank, Distributed, Policies, Policy};
+use vibra_report::Axis;
 use vibra_sim::bsp::{CYCLE, Exchange, LARGE, Outcome, Program, Setup, Topology, half_booked, large, run, two_copies};
 
 pub(super) const FIGURES: &[Figure] = &[
@@ -96,10 +97,10 @@ fn scheduling(_: &Run) -> anyhow::Result<Measured> {
                 }
             }
             let title = format!("{name}, {iterations} iterations");
-            panels.push(Panel {
+            panels.push(Panel::Lines {
                 title,
-                x: "initial share of each VM, CPU".into(),
-                y: "response time, s".into(),
+                x: Axis::linear("initial share of each VM, CPU"),
+                y: Axis::linear("response time, s"),
                 lines,
             });
         }
@@ -160,10 +161,10 @@ fn redistribution(_: &Run) -> anyhow::Result<Measured> {
             }
             let points = |shares: &[f64]| (0..).map(f64::from).zip(shares.iter().copied()).collect();
             let lines = (1..).zip(&nodes).map(|(i, shares)| Line { name: format!("node {i}"), points: points(shares) });
-            panels.push(Panel {
+            panels.push(Panel::Lines {
                 title: format!("{name}, {iterations} iterations"),
-                x: "cycle of 5 s".into(),
-                y: "share, CPU".into(),
+                x: Axis::linear("cycle of 5 s"),
+                y: Axis::linear("share, CPU"),
                 lines: lines.collect(),
             });
             if iterations == ITERATIONS[1] {
@@ -324,10 +325,10 @@ fn instances(run: &Run) -> anyhow::Result<Measured> {
         conditions: conditions("0.1 CPU a VM at first, hosts overbooked beyond 10 instances", run),
         columns: [Heading::numbers("instances", 0)].into_iter().chain(headings.map(|name| Heading::numbers(name, 2))).collect(),
         rows,
-        panels: vec![Panel {
+        panels: vec![Panel::Lines {
             title: "Response time over that of one instance alone".into(),
-            x: "instances".into(),
-            y: "normalised response time".into(),
+            x: Axis::linear("instances"),
+            y: Axis::linear("normalised response time"),
             lines: lines.into(),
         }],
         checks: vec![
@@ -385,10 +386,10 @@ fn multiplexing(run: &Run) -> anyhow::Result<Measured> {
         conditions: conditions("1/N CPU a VM at first; a migration takes 24 s, one at a time", run),
         columns: [Heading::numbers("instances", 0)].into_iter().chain(headings.map(|name| Heading::numbers(name, 2))).collect(),
         rows,
-        panels: vec![Panel {
+        panels: vec![Panel::Lines {
             title: "Speed-up by DPS".into(),
-            x: "instances".into(),
-            y: "% faster than static".into(),
+            x: Axis::linear("instances"),
+            y: Axis::linear("% faster than static"),
             lines: lines.into(),
         }],
         checks: vec![

@@ -1,7 +1,8 @@
 //! The figures of "Friendly Virtual Machines".
 
-use super::figure::{Check, Figure, Heading, Line, Measured, Panel, Run, Wanted};
+use crate::figure::{Check, Figure, Heading, Line, Measured, Panel, Run, Wanted};
 use vibra_policy::fvm::{Admission, Fluid, Point};
+use vibra_report::Axis;
 
 pub(super) const FIGURES: &[Figure] = &[Figure {
     id: "fvm-3",
@@ -86,10 +87,10 @@ fn panel(title: &str, path: &[Point]) -> Panel {
         name: format!("VM {}", vm + 1),
         points: path.iter().map(|point| (point.at, point.threads[vm])).collect(),
     };
-    Panel {
+    Panel::Lines {
         title: title.to_owned(),
-        x: "step".to_owned(),
-        y: "threads".to_owned(),
+        x: Axis::linear("step"),
+        y: Axis::linear("threads"),
         lines: (0..START.len()).map(line).collect(),
     }
 }

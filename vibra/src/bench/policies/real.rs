@@ -1,6 +1,6 @@
 //! Real VMs: every policy over what VMs of data centres were measured to use.
 
-use super::figure::{Cell, Check, Figure, Heading, Line, Measured, Panel, Run, Wanted};
+use crate::figure::{Cell, Check, Figure, Heading, Line, Measured, Panel, Run, Unable, Wanted};
 use anyhow::{Context, bail, ensure};
 use serde_json::json;
 use std::{
@@ -9,6 +9,7 @@ use std::{
 };
 use vibra_model::{Customer, CustomerId, HostSpec, Resource, Resources, VmSpec};
 use vibra_policy::{Composition, Policies};
+use vibra_report::Axis;
 use vibra_sim::hosts::{Demand, Guest, Outcome, Settings, World, best_fixed, best_of_all};
 use vibra_trace::vms::{VmPoint, VmTrace, bitbrains, planetlab};
 
@@ -57,7 +58,9 @@ fn day(run: &Run) -> anyhow::Result<Measured> {
 }
 
 fn folder(run: &Run) -> anyhow::Result<&PathBuf> {
-    run.traces.as_ref().context("the traces are not part of the project: name their folder with --traces")
+    let folder = run.traces.as_ref();
+    Ok(folder
+        .ok_or_else(|| Unable("the traces are not part of the project: name their folder with --traces".to_owned()))?)
 }
 
 fn listed(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
@@ -248,10 +251,10 @@ fn compared(run: &Run, vms: &[VmTrace], hosts: usize, resources: &[Resource]) ->
             .chain(numbers.map(|(name, decimals)| Heading::numbers(name, decimals)))
             .collect(),
         rows,
-        panels: vec![Panel {
+        panels: vec![Panel::Lines {
             title: format!("Unmet demand; policies from 0: {}", POLICIES.join(", ")),
-            x: "policy".to_owned(),
-            y: "unmet (%)".to_owned(),
+            x: Axis::linear("policy"),
+            y: Axis::linear("unmet (%)"),
             lines,
         }],
         checks: vec![

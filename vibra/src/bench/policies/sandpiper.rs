@@ -1,10 +1,11 @@
 //! The figures of "Sandpiper", chapter 5 of the virtual data centers dissertation.
 
-use super::figure::{Cell, Check, Figure, Heading, Line, Measured, Panel, Run, Wanted};
+use crate::figure::{Cell, Check, Figure, Heading, Line, Measured, Panel, Run, Wanted};
 use anyhow::{Context, ensure};
 use serde_json::json;
 use vibra_model::{Resource, Timestamp};
 use vibra_policy::{Composition, Limits, Policies, View, check};
+use vibra_report::Axis;
 use vibra_sim::hosts::{
     Moved, Outcome, Overload, Scenario, Settings, World, figure_5_5, hot_hosts, prototype, resolved_by, steady_window,
     table_5_1,
@@ -80,10 +81,10 @@ fn told(outcome: &Outcome, conditions: &str, checks: Vec<Check>) -> Measured {
         conditions: conditions.to_owned(),
         columns: [Heading::numbers("move", 0)].into_iter().chain(words).chain(times).collect(),
         rows: outcome.moves.iter().enumerate().map(row).collect(),
-        panels: vec![Panel {
+        panels: vec![Panel::Lines {
             title: "CPU of the hosts".to_owned(),
-            x: "time (s)".to_owned(),
-            y: "utilisation".to_owned(),
+            x: Axis::linear("time (s)"),
+            y: Axis::linear("utilisation"),
             lines: outcome.hosts.iter().enumerate().map(line).collect(),
         }],
         checks,
@@ -186,10 +187,10 @@ fn data_centre(run: &Run) -> anyhow::Result<Measured> {
         ),
         columns: ["intervals", "saved (%)", "least (%)", "most (%)"].map(|name| Heading::numbers(name, 0)).into(),
         rows: lengths.map(row).into(),
-        panels: vec![Panel {
+        panels: vec![Panel::Lines {
             title: "Hosts in sustained overload".to_owned(),
-            x: "interval".to_owned(),
-            y: "hosts".to_owned(),
+            x: Axis::linear("interval"),
+            y: Axis::linear("hosts"),
             lines: vec![line("static", &|trial| &trial.still), line("sandpiper", &|trial| &trial.moved)],
         }],
         checks: vec![
@@ -276,10 +277,10 @@ fn overload(run: &Run) -> anyhow::Result<Measured> {
             Heading::numbers("all resolved (% of draws)", 0),
         ],
         rows: numbers.iter().zip(&reliefs).map(row).collect(),
-        panels: vec![Panel {
+        panels: vec![Panel::Lines {
             title: "Moves to resolve the hot spots".to_owned(),
-            x: "overloaded hosts".to_owned(),
-            y: "number".to_owned(),
+            x: Axis::linear("overloaded hosts"),
+            y: Axis::linear("number"),
             lines: vec![line("moves", &|relief| relief.moves), line("resolved", &|relief| relief.resolved)],
         }],
         checks: vec![

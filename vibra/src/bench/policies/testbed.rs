@@ -1,8 +1,8 @@
 //! The measured figures of "Friendly Virtual Machines", on the simulated testbed.
 
-use super::figure::{Check, Figure, Heading, Line, Measured, Panel, Run, Wanted};
+use crate::figure::{Check, Figure, Heading, Line, Measured, Panel, Run, Wanted};
 use std::time::Duration;
-use vibra_report::mean;
+use vibra_report::{Axis, mean};
 use vibra_sim::fvm::{Fared, Testbed};
 
 pub(super) const FIGURES: &[Figure] = &[
@@ -205,10 +205,10 @@ fn measured(x: &str, points: &[Point], conditions: String, checks: Vec<Check>) -
             name: name.to_owned(),
             points: points.iter().filter_map(|point| Some((point.x, of(side(point))?))).collect(),
         };
-        Panel {
+        Panel::Lines {
             title: format!("{name} over {x}"),
-            x: x.to_owned(),
-            y: (*name).to_owned(),
+            x: Axis::linear(x),
+            y: Axis::linear(*name),
             lines: vec![line("with adaptation", |point| &point.friendly), line("without", |point| &point.plain)],
         }
     };

@@ -32,9 +32,12 @@
 
 mod catalogue;
 mod facts;
+mod history;
 mod hot;
 mod minute;
 mod popularity;
+
+pub use history::{Minute, history};
 
 use crate::{ObjectId, Objects, Origin, Trace};
 use catalogue::Entry;
