@@ -4,11 +4,13 @@
 pub(crate) mod cgroup;
 pub(crate) mod command;
 pub(crate) mod docroot;
+pub(crate) mod memory;
 mod netlink;
 pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod run;
 pub(crate) mod shaper;
+pub(crate) mod working_set;
 
 use std::error::Error;
 

@@ -46,7 +46,7 @@ pub use agent::{Agent, AgentSettings, register};
 pub use catalogue::{Catalogue, LAST_MODIFIED, Object, ObjectId, PathError};
 pub use host::{
     Reason,
-    cgroup::{CgroupVersion, DiskLimit},
+    cgroup::{CgroupVersion, CpuControl, DiskLimit},
     command::CommandError,
     network::MOST_VMS,
     run::{RunError, cleanup_stale},
@@ -56,3 +56,5 @@ pub use inprocess::{DiskModel, InProcessHost, OriginSettings};
 pub use machine::{Machine, MachineError, MachineSpec, Reading};
 pub use namespace::{Capabilities, HostError, NamespaceHost, NamespaceSettings, probe};
 pub use qemu::{Accelerator, QemuCapabilities, QemuHost, QemuSettings, probe_qemu};
+/// What a working set is found out with.
+pub use vibra_guest::{Method as WorkingSetMethod, Sampling as WorkingSetSampling};

@@ -13,7 +13,7 @@ use crate::{
     Catalogue, Machine, MachineError, MachineSpec,
     host::{
         Reason,
-        cgroup::{self, Cgroup, CgroupVersion, DiskLimit},
+        cgroup::{self, Cgroup, CgroupVersion, CpuControl, DiskLimit},
         command::{self, CommandError},
         network::{MOST_VMS, Network},
         run::{Run, RunError},
@@ -27,6 +27,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use vibra_guest::{Method, Sampling};
 use vm::NamespaceVm;
 
 /// What namespace VMs have in common.
@@ -40,18 +41,27 @@ pub struct NamespaceSettings {
     /// What each VM's disk gives; `None`: as much as it can. Where that cannot be limited the VMs run all the same:
     /// see [`NamespaceHost::unthrottled`].
     pub disk: Option<DiskLimit>,
+    /// What an allocation of CPU means.
+    pub cpu: CpuControl,
+    /// How the VMs' working sets are found out, and how often; `None`: not at all. By
+    /// [deactivation](vibra_guest::Method::Deactivation), or by [refaults](vibra_guest::Method::Refaults) where the
+    /// kernel's multi-generation LRU is on.
+    pub working_set: Option<Sampling>,
     /// Where the files that are served are written, on a real file system. They are kept: the next run with the same
     /// catalogue need not write them again.
     pub docroots: PathBuf,
 }
 
 impl Default for NamespaceSettings {
-    /// 10.177.x.y; queues of half a second; the default disk; files below /var/cache/vibra.
+    /// 10.177.x.y; queues of half a second; the default disk; working sets of a minute; files below /var/cache/vibra.
     fn default() -> Self {
+        let method = if vibra_guest::lru_gen::is_on() { Method::Refaults } else { Method::Deactivation };
         NamespaceSettings {
             prefix: [10, 177],
             queue: Duration::from_millis(500),
             disk: Some(DiskLimit::default()),
+            cpu: CpuControl::default(),
+            working_set: Some(Sampling { method, period_ms: 60_000 }),
             docroots: "/var/cache/vibra".into(),
         }
     }
@@ -128,7 +138,11 @@ impl Inner {
     }
 
     fn cgroup(&self, index: usize) -> Box<dyn Cgroup> {
-        cgroup::open(self.version, Path::new(cgroup::MOUNT), &format!("{}/vm{index}", self.group))
+        cgroup::open(self.version, Path::new(cgroup::MOUNT), &self.group_name(index))
+    }
+
+    fn group_name(&self, index: usize) -> String {
+        format!("{}/vm{index}", self.group)
     }
 
     fn remove(&self) -> Result<(), RunError> {

@@ -7,7 +7,8 @@ use http::{StatusCode, header};
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vibra_agent::{
-    Catalogue, DiskLimit, MachineError, MachineSpec, NamespaceHost, NamespaceSettings, cleanup_stale, probe,
+    Catalogue, DiskLimit, MachineError, MachineSpec, NamespaceHost, NamespaceSettings, Reading, WorkingSetMethod,
+    WorkingSetSampling, cleanup_stale, probe,
 };
 use vibra_model::{Amount, Bytes, BytesPerSec, MilliCpu, VmState};
 
@@ -33,12 +34,16 @@ async fn host(names: &[&str], disk: Option<DiskLimit>) -> Option<(NamespaceHost,
 }
 
 async fn host_in(files: &Path, names: &[&str], disk: Option<DiskLimit>) -> Option<NamespaceHost> {
+    let settings = NamespaceSettings { docroots: files.to_owned(), disk, ..NamespaceSettings::default() };
+    host_with(settings, names).await
+}
+
+async fn host_with(settings: NamespaceSettings, names: &[&str]) -> Option<NamespaceHost> {
     let found = tokio::task::spawn_blocking(probe).await.unwrap();
     if let Err(reason) = found.namespaces() {
         eprintln!("skipped: {reason}");
         return None;
     }
-    let settings = NamespaceSettings { docroots: files.to_owned(), disk, ..NamespaceSettings::default() };
     let spec = |name: &&str| MachineSpec { id: name.parse().unwrap(), initial: resources(2_000_000, MEMORY) };
     let specs = names.iter().map(spec).collect();
     Some(NamespaceHost::start(settings, Arc::new(catalogue()), specs).await.unwrap())
@@ -159,6 +164,49 @@ async fn memory_is_limited_and_a_restart_is_cold() {
     assert!(again >= 20_000_000 / 512, "{again} blocks: the page cache had some of it");
     let cpu = vm.set(Amount::Cpu(MilliCpu(500))).await;
     assert!(matches!(cpu, Err(MachineError::NotManaged { .. })), "{cpu:?}");
+    host.stop().await.unwrap();
+}
+
+/// The working set follows what is asked for, although all of it stays in memory (section 3.4.6).
+#[tokio::test]
+async fn the_working_set_is_what_is_asked_for() {
+    if vibra_guest::lru_gen::is_on() {
+        return eprintln!("skipped: the kernel's multi-generation LRU is on, and does not tell which pages are read");
+    }
+    let files = directory();
+    let working_set = Some(WorkingSetSampling { method: WorkingSetMethod::Deactivation, period_ms: 3_000 });
+    let settings =
+        NamespaceSettings { docroots: files.path().to_owned(), disk: None, working_set, ..Default::default() };
+    let Some(host) = host_with(settings, &["vm1"]).await else { return };
+    let (vm, client) = (&host.machines()[0], client_from(host.inside().into()));
+    let fresh = vm.read().await.unwrap();
+    assert_eq!(fresh.working_set, None, "no period has passed");
+    let own = fresh.memory_in_use.unwrap().0;
+    // Whole periods of asking for nothing but this, until the estimate lies in between.
+    let settles = async |path: &str, between: std::ops::Range<u64>| {
+        let mut seen = Vec::new();
+        let settled = async {
+            loop {
+                fetch(&client, get(&**vm, path)).await;
+                let Reading { working_set, memory_in_use, .. } = vm.read().await.unwrap();
+                seen.push(working_set.map_or(0, |bytes| bytes.0));
+                if working_set.is_some_and(|bytes| between.contains(&bytes.0)) {
+                    return memory_in_use.unwrap().0;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let settled = tokio::time::timeout(Duration::from_secs(40), settled).await;
+        settled.unwrap_or_else(|_| panic!("{path} not in {between:?}: {seen:?}"))
+    };
+    // 20 MB of it, and what nginx itself needs, within 15 %.
+    settles("/large", own + 17_000_000..own + 23_000_000).await;
+    let in_use = settles("/small", 0..own + 3_000_000).await;
+    assert!(in_use > 20_000_000, "all that was read is in memory still: {in_use}");
+    settles("/large", own + 17_000_000..own + 23_000_000).await;
+    vm.stop().await.unwrap();
+    vm.start().await.unwrap();
+    assert_eq!(vm.read().await.unwrap().working_set, None, "that was another life");
     host.stop().await.unwrap();
 }
 

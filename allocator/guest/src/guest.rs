@@ -3,7 +3,7 @@
 use std::{fs, io, path::PathBuf};
 use vibra_guest::{
     Method, Observation, lru_gen,
-    page_cache::Deactivator,
+    page_cache::deactivate,
     sampler::Subject,
     sensors::{faults, memory},
     stat::PAGE,
@@ -13,12 +13,11 @@ use vibra_guest::{
 pub(crate) struct Guest {
     /// What is served.
     files: PathBuf,
-    deactivator: Deactivator,
 }
 
 impl Guest {
-    pub(crate) fn new(files: PathBuf) -> io::Result<Guest> {
-        Ok(Guest { files, deactivator: Deactivator::new()? })
+    pub(crate) fn new(files: PathBuf) -> Guest {
+        Guest { files }
     }
 }
 
@@ -30,8 +29,8 @@ impl Subject for Guest {
             write(lru_gen::ENABLED, if generations { "y" } else { "n" })?;
         }
         match method {
-            Method::Deactivation => self.deactivator.directory(&self.files).map(drop),
-            Method::LruGen => age(),
+            Method::Deactivation => deactivate(&self.files).map(drop),
+            Method::LruGen => lru_gen::age(&lru_gen::shown()?),
             Method::Refaults => Ok(()),
             Method::DropCaches => write("/proc/sys/vm/drop_caches", "1"),
         }
@@ -41,8 +40,8 @@ impl Subject for Guest {
         let generations = match method {
             Method::LruGen => {
                 // What was used since the last time moves to the youngest now.
-                age()?;
-                Some(files_of(&shown()?))
+                lru_gen::age(&lru_gen::shown()?)?;
+                Some(lru_gen::files(&lru_gen::shown()?))
             }
             _ => None,
         };
@@ -61,27 +60,8 @@ impl Subject for Guest {
     }
 }
 
-fn shown() -> io::Result<Vec<lru_gen::Lru>> {
-    let text = fs::read_to_string(lru_gen::FILE).map_err(|error| explain(lru_gen::FILE, error))?;
-    lru_gen::parse(&text)
-        .map_err(|line| io::Error::other(format!("{} is not understood in line {line}", lru_gen::FILE)))
-}
-
-fn age() -> io::Result<()> {
-    shown()?.iter().filter_map(lru_gen::Lru::aging).try_for_each(|command| write(lru_gen::FILE, &command))
-}
-
-/// Pages of files in all generations, and in all but the youngest.
-fn files_of(all: &[lru_gen::Lru]) -> (u64, u64) {
-    all.iter().map(lru_gen::Lru::files).fold((0, 0), |(files, idle), (more, old)| (files + more, idle + old))
-}
-
 fn write(path: &str, value: &str) -> io::Result<()> {
-    fs::write(path, value).map_err(|error| explain(path, error))
-}
-
-fn explain(path: &str, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{path}: {error}"))
+    fs::write(path, value).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
 }
 
 fn unclear(path: &str) -> io::Error {

@@ -11,6 +11,8 @@
 //!
 //! A line is a generation: its number, its age in ms, its pages of processes and its pages of files.
 
+use std::{fs, io};
+
 /// Where it is shown, and where it is told to age.
 pub const FILE: &str = "/sys/kernel/debug/lru_gen";
 /// What switches it on and off.
@@ -89,6 +91,37 @@ pub fn parse(text: &str) -> Result<Vec<Lru>, usize> {
         understood.ok_or(index + 1)?;
     }
     Ok(all)
+}
+
+/// Whether the kernel has it, and has it switched on.
+pub fn is_on() -> bool {
+    let text = fs::read_to_string(ENABLED).unwrap_or_default();
+    let bits = text.trim().trim_start_matches("0x");
+    u32::from_str_radix(bits, 16).is_ok_and(|bits| bits & 1 == 1)
+}
+
+/// All that the kernel shows now.
+///
+/// # Errors
+/// [`io::ErrorKind::NotFound`] without debugfs or the multi-generation LRU; [`io::ErrorKind::InvalidData`] where what is
+/// shown is not understood.
+pub fn shown() -> io::Result<Vec<Lru>> {
+    let text = fs::read_to_string(FILE).map_err(|error| io::Error::new(error.kind(), format!("{FILE}: {error}")))?;
+    let unclear = |line| io::Error::new(io::ErrorKind::InvalidData, format!("{FILE} is not understood in line {line}"));
+    parse(&text).map_err(unclear)
+}
+
+/// Has all of these make a younger generation.
+///
+/// # Errors
+/// Those of debugfs.
+pub fn age<'a>(all: impl IntoIterator<Item = &'a Lru>) -> io::Result<()> {
+    all.into_iter().filter_map(Lru::aging).try_for_each(|command| fs::write(FILE, command))
+}
+
+/// Pages of files in all generations of all of these, and in all but the youngest of each.
+pub fn files<'a>(all: impl IntoIterator<Item = &'a Lru>) -> (u64, u64) {
+    all.into_iter().map(Lru::files).fold((0, 0), |(files, idle), (more, old)| (files + more, idle + old))
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
 /// Reports until the port fails; init starts a new one then.
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let port = port::open(options.port.as_deref(), PORT)?;
-    let sampler = Arc::new(Sampler::start(Guest::new(options.files.clone())?)?);
+    let sampler = Arc::new(Sampler::start(Guest::new(options.files.clone()))?);
     sampler.set(Some(FIRST));
     let (inbox, told) = (port.try_clone()?, sampler.clone());
     thread::Builder::new().name("orders".to_owned()).spawn(move || {

@@ -11,12 +11,15 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
+use vibra_guest::stat::{Pressure, field};
 use vibra_model::{Bytes, BytesPerSec, MilliCpu};
 
 /// Where control groups are mounted.
 pub(crate) const MOUNT: &str = "/sys/fs/cgroup";
 /// The period over which a CPU limit holds, in microseconds.
 const CPU_PERIOD: u64 = 100_000;
+/// What the kernel gives a group that nobody has weighed, in its units of version 1; here it stands for one processor.
+const CPU_SHARES: u64 = 1024;
 /// How long to wait for killed processes to leave.
 const EMPTYING: Duration = Duration::from_secs(5);
 
@@ -27,6 +30,36 @@ pub enum CgroupVersion {
     V1,
     /// One hierarchy for all.
     V2,
+}
+
+/// What an allocation of CPU means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CpuControl {
+    /// No more than that, also where others use none; and weight in proportion where there is not enough for all. As
+    /// bandwidth is: what a customer has bought is what he gets.
+    #[default]
+    Quota,
+    /// Weight in proportion where there is not enough for all, and what others leave. Counts in hundredths of a
+    /// processor at best; no more than 100 processors.
+    Weight,
+}
+
+impl CpuControl {
+    /// Gives `group` so much.
+    pub(crate) fn set(self, group: &dyn Cgroup, amount: MilliCpu) -> io::Result<()> {
+        match self {
+            CpuControl::Quota => group.set_cpu(amount),
+            CpuControl::Weight => group.set_cpu_weight(amount),
+        }
+    }
+
+    /// What `group` has; `None`: as much as there is.
+    pub(crate) fn get(self, group: &dyn Cgroup) -> io::Result<Option<MilliCpu>> {
+        match self {
+            CpuControl::Quota => group.cpu(),
+            CpuControl::Weight => group.cpu_weight().map(Some),
+        }
+    }
 }
 
 /// What a VM's disk gives at most.
@@ -51,22 +84,66 @@ pub(crate) trait Cgroup: Send + Sync {
     fn create(&self) -> io::Result<()>;
     /// The directories of the group, one a hierarchy; those of its parents likewise hold nothing else.
     fn directories(&self) -> Vec<PathBuf>;
-    /// Limits memory. Where that means to give pages up it may take several steps, for half a second at most.
+    /// Limits memory. Where that means to give pages up it may take half a second; see [`Limit`](super::memory::drive)
+    /// for how much to ask for at once.
+    ///
+    /// [`io::ErrorKind::ResourceBusy`]: the kernel cannot take so much now. No process is killed for it.
     fn set_memory(&self, limit: Bytes) -> io::Result<()>;
     /// The limit of memory.
     fn memory(&self) -> io::Result<Option<Bytes>>;
     /// Memory in use, page cache included.
     fn memory_in_use(&self) -> io::Result<Bytes>;
-    /// Limits CPU.
+    /// What is in that memory, and what was missing from it.
+    fn memory_statistics(&self) -> io::Result<MemoryStatistics>;
+    /// How long the group's processes waited for memory; `None` where groups have no such file (version 1).
+    fn pressure(&self) -> Option<Pressure>;
+    /// Limits CPU, and gives its processes weight in proportion where there is not enough for all.
     fn set_cpu(&self, limit: MilliCpu) -> io::Result<()>;
     /// The limit of CPU.
     fn cpu(&self) -> io::Result<Option<MilliCpu>>;
+    /// Gives its processes weight in proportion, and no limit: what others leave is theirs as well.
+    fn set_cpu_weight(&self, share: MilliCpu) -> io::Result<()>;
+    /// The CPU that its weight stands for, rounded as the kernel keeps it.
+    fn cpu_weight(&self) -> io::Result<MilliCpu>;
     /// CPU time used.
     fn cpu_time(&self) -> io::Result<Duration>;
     /// Limits reads from the disk with this number (`major:minor`).
     fn limit_disk(&self, disk: &str, limit: DiskLimit) -> io::Result<()>;
     /// Bytes read from that disk.
     fn disk_read(&self, disk: &str) -> io::Result<Bytes>;
+}
+
+/// What is in a control group's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MemoryStatistics {
+    /// All of it.
+    pub(crate) in_use: Bytes,
+    /// Page cache on the active list.
+    pub(crate) active_file: Bytes,
+    /// Page cache on the inactive list.
+    pub(crate) inactive_file: Bytes,
+    /// Faults that had to read from a disk, since the group was made.
+    pub(crate) major_faults: Option<u64>,
+    /// Pages of files that were given up and read again.
+    pub(crate) refaults: Option<u64>,
+    /// Pages that were read from swap.
+    pub(crate) swapped_in: Option<u64>,
+}
+
+impl MemoryStatistics {
+    /// Of `memory.stat`, whose names are the same in both versions.
+    fn of(in_use: Bytes, path: &Path) -> io::Result<Self> {
+        let text = fs::read_to_string(path)?;
+        let size = |key| field(&text, key).map(Bytes).ok_or_else(|| unexpected(path, &text));
+        Ok(MemoryStatistics {
+            in_use,
+            active_file: size("active_file")?,
+            inactive_file: size("inactive_file")?,
+            major_faults: field(&text, "pgmajfault"),
+            refaults: field(&text, "workingset_refault_file"),
+            swapped_in: field(&text, "workingset_refault_anon"),
+        })
+    }
 }
 
 /// The version that manages memory below `mount`.
@@ -190,25 +267,6 @@ fn write(path: &Path, value: &str) -> io::Result<()> {
         io::Error::new(error.kind(), message)
     };
     fs::write(path, value).map_err(explain)
-}
-
-/// Writes a memory limit. The kernel refuses with EBUSY what it cannot reach by giving pages up: half the way first.
-fn write_memory(path: &Path, current: Option<Bytes>, limit: Bytes) -> io::Result<()> {
-    const TRIES: u32 = 10;
-    let mut current = current.map_or(limit.0, |current| current.0);
-    for attempt in 1.. {
-        match write(path, &limit.0.to_string()) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && attempt < TRIES => {
-                let half_way = limit.0.midpoint(current.max(limit.0));
-                if write(path, &half_way.to_string()).is_ok() {
-                    current = half_way;
-                }
-                sleep(Duration::from_millis(50));
-            }
-            done => return done,
-        }
-    }
-    unreachable!("the last try returns")
 }
 
 /// The number (`major:minor`) of the whole disk that holds `path`; `None` where it is on no disk of its own, such as

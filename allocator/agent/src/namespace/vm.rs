@@ -9,12 +9,20 @@ use crate::{
     host::{
         cgroup::{self, Cgroup},
         docroot,
+        memory::drive::Limit,
         network::Network,
+        working_set::Group,
     },
 };
 use async_trait::async_trait;
-use std::{error::Error, path::PathBuf, sync::Arc};
+use std::{
+    error::Error,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex as StdMutex, PoisonError},
+};
 use tokio::sync::Mutex;
+use vibra_guest::sampler::Sampler;
 use vibra_model::{Amount, Bytes, Resource, Resources, VmId, VmState};
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -36,6 +44,10 @@ struct Shared {
     index: usize,
     docroot: PathBuf,
     cgroup: Box<dyn Cgroup>,
+    /// Where its memory is on its way to.
+    memory: StdMutex<Limit>,
+    /// Finds out its working set.
+    sampler: Sampler,
     /// What it has at its first start; it tells which resources are managed.
     initial: Resources,
 }
@@ -55,8 +67,10 @@ impl NamespaceVm {
         let docroot = host.docroot(index);
         docroot::populate(&docroot, &host.catalogue)?;
         host.network.vm_steps(index).iter().try_for_each(|step| step.run().map(drop))?;
-        let shared =
-            Shared { id: spec.id.clone(), index, docroot, cgroup: host.cgroup(index), initial: spec.initial, host };
+        let group = Group::new(host.cgroup(index), &host.group_name(index), docroot::objects(&docroot));
+        let (cgroup, memory, sampler) = (host.cgroup(index), StdMutex::default(), Sampler::start(group)?);
+        let (id, initial) = (spec.id.clone(), spec.initial);
+        let shared = Shared { id, index, docroot, cgroup, memory, sampler, initial, host };
         let address = format!("{}:80", shared.host.network.vm(index));
         let life = Mutex::new(Life { count: 0, server: None, egress_before: Bytes::ZERO, drops_before: 0 });
         let has = Arc::new(Mutex::new(spec.initial));
@@ -99,14 +113,27 @@ impl Shared {
         if let (Ok(disk), Some(limit)) = (&self.host.disk, self.host.settings.disk) {
             self.cgroup.limit_disk(disk, limit)?;
         }
-        has.amounts().try_for_each(|amount| self.set(amount))
+        has.amounts().try_for_each(|amount| match amount {
+            // The group is empty: nothing has to be taken from anybody.
+            Amount::Memory(limit) => Ok(self.cgroup.set_memory(limit)?),
+            other => self.set(other),
+        })
+    }
+
+    /// What it does not bear, or cannot, shows in what is read back.
+    fn limit_memory(&self, limit: Bytes) -> io::Result<()> {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(held) = memory.set(&*self.cgroup, limit)? {
+            tracing::warn!(vm = %self.id, %limit, held = crate::machine::chain(&held), "memory cannot be taken from it");
+        }
+        Ok(())
     }
 
     fn set(&self, amount: Amount) -> Result<(), BoxError> {
         match amount {
             Amount::Bandwidth(rate) => self.host.shaper.set(self.class(), rate).map(drop)?,
-            Amount::Memory(limit) => self.cgroup.set_memory(limit)?,
-            Amount::Cpu(limit) => self.cgroup.set_cpu(limit)?,
+            Amount::Memory(limit) => self.limit_memory(limit)?,
+            Amount::Cpu(limit) => self.host.settings.cpu.set(&*self.cgroup, limit)?,
         }
         Ok(())
     }
@@ -116,7 +143,7 @@ impl Shared {
         Ok(match resource {
             Resource::Bandwidth => Amount::Bandwidth(self.host.shaper.rate(self.class())?.ok_or_else(unlimited)?),
             Resource::Memory => Amount::Memory(self.cgroup.memory()?.ok_or_else(unlimited)?),
-            Resource::Cpu => Amount::Cpu(self.cgroup.cpu()?.ok_or_else(unlimited)?),
+            Resource::Cpu => Amount::Cpu(self.host.settings.cpu.get(&*self.cgroup)?.ok_or_else(unlimited)?),
         })
     }
 
@@ -152,12 +179,14 @@ impl Machine for NamespaceVm {
         let server = Server::start(self.shared.site(), &namespace, &self.shared.cgroup.directories()).await;
         life.server = Some(server.map_err(|error| self.failed("start nginx", error))?);
         life.count += 1;
+        self.shared.sampler.set(self.shared.host.settings.working_set);
         Ok(())
     }
 
     async fn stop(&self) -> Result<(), MachineError> {
         let mut life = self.life.lock().await;
         let Some(server) = life.server.take() else { return Ok(()) };
+        self.shared.sampler.set(None);
         let stopped = server.stop().await;
         // A master that was killed leaves its workers, and those serve on.
         let end = |vm: &Shared| Ok(vm.cgroup.directories().iter().try_for_each(|group| cgroup::end(group))?);
@@ -231,6 +260,7 @@ impl Shared {
                 let read = self.cgroup.disk_read(disk).map_err(BoxError::from);
                 self.told("disk reads", read).map(|bytes| bytes.0 / 512)
             }),
+            working_set: self.sampler.found().working_set.map(|found| Bytes(found.bytes)),
             ..Reading::default()
         }
     }

@@ -5,6 +5,9 @@ use super::*;
 /// The controllers that are used. Memory must be there, the others may be missing.
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "io"];
 
+/// What the kernel gives a group that nobody has weighed; here it stands for one processor.
+const CPU_WEIGHT: u64 = 100;
+
 pub(crate) struct Group {
     mount: PathBuf,
     name: String,
@@ -17,6 +20,12 @@ impl Group {
 
     fn file(&self, file: &str) -> PathBuf {
         self.mount.join(&self.name).join(file)
+    }
+
+    fn weigh(&self, share: MilliCpu) -> io::Result<()> {
+        // The kernel takes 1 to 10,000.
+        let weight = (share.0 * CPU_WEIGHT / 1_000).clamp(1, 10_000);
+        write(&self.file("cpu.weight"), &weight.to_string())
     }
 
     /// A value of `key` in lines such as "8:0 rbytes=1 wbytes=2" or "usage_usec 3".
@@ -53,7 +62,18 @@ impl Cgroup for Group {
     }
 
     fn set_memory(&self, limit: Bytes) -> io::Result<()> {
-        write_memory(&self.file("memory.max"), self.memory()?, limit)
+        // Where memory.max cannot be reached the kernel kills; memory.high only has it give up what it can.
+        let high = self.file("memory.high");
+        if self.memory_in_use()? > limit {
+            write(&high, &limit.0.to_string())?;
+            let left = self.memory_in_use();
+            write(&high, "max")?;
+            if left? > limit {
+                let message = format!("memory.high left more than {limit} in {}", self.file("").display());
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
+            }
+        }
+        write(&self.file("memory.max"), &limit.0.to_string())
     }
 
     fn memory(&self) -> io::Result<Option<Bytes>> {
@@ -64,7 +84,16 @@ impl Cgroup for Group {
         number(&self.file("memory.current")).map(Bytes)
     }
 
+    fn memory_statistics(&self) -> io::Result<MemoryStatistics> {
+        MemoryStatistics::of(self.memory_in_use()?, &self.file("memory.stat"))
+    }
+
+    fn pressure(&self) -> Option<Pressure> {
+        Pressure::parse(&fs::read_to_string(self.file("memory.pressure")).ok()?)
+    }
+
     fn set_cpu(&self, limit: MilliCpu) -> io::Result<()> {
+        self.weigh(limit)?;
         write(&self.file("cpu.max"), &format!("{} {CPU_PERIOD}", limit.0 * CPU_PERIOD / 1_000))
     }
 
@@ -73,6 +102,16 @@ impl Cgroup for Group {
         let quota = limit(&path, 0)?;
         let period = limit(&path, 1)?.filter(|&period| period > 0).unwrap_or(CPU_PERIOD);
         Ok(quota.map(|quota| MilliCpu(quota * 1_000 / period)))
+    }
+
+    fn set_cpu_weight(&self, share: MilliCpu) -> io::Result<()> {
+        write(&self.file("cpu.max"), &format!("max {CPU_PERIOD}"))?;
+        self.weigh(share)
+    }
+
+    fn cpu_weight(&self) -> io::Result<MilliCpu> {
+        let weight: u64 = number(&self.file("cpu.weight"))?;
+        Ok(MilliCpu(weight * 1_000 / CPU_WEIGHT))
     }
 
     fn cpu_time(&self) -> io::Result<Duration> {
