@@ -3,7 +3,10 @@
 
 mod kit;
 
-use kit::http2::{ACK, DATA, END_STREAM, HEADERS, INTERNAL_ERROR, NO_ERROR, PING, REFUSED_STREAM, RST_STREAM};
+use kit::http2::{
+    ACK, DATA, END_STREAM, GET, GOAWAY, HEADERS, INTERNAL_ERROR, NO_ERROR, PING, Peer, REFUSED_STREAM, RST_STREAM,
+    frame,
+};
 use kit::http2_server::{Http2Server, failures, in_front_of, mixed, scripted};
 use kit::{Client, Server, nowhere, wait_for};
 use std::sync::Arc;
@@ -148,6 +151,71 @@ fn rfc9113_8_7_a_refused_body_goes_to_the_next_server_if_it_was_kept() {
         }
         assert_eq!(failures(&dispatcher, "s1", "closed"), 1);
     }
+}
+
+/// The same, where the client's body comes in frames too: some of it has gone, and the rest comes only then.
+#[test]
+fn rfc9113_8_7_a_refused_body_of_an_http_2_client_goes_to_the_next_server() {
+    let (refused, refusing) = std::sync::mpsc::channel();
+    let server = scripted(&[], move |frames| {
+        let stream = frames.request()?;
+        assert_eq!(frames.next(DATA)?.payload, b"abc");
+        frames.reset(stream, REFUSED_STREAM)?;
+        refused.send(()).unwrap();
+        frames.wait_for_end()
+    });
+    let other = Server::well(|request| request.text().to_owned());
+    let dispatcher = mixed(&server, &other, |_| {});
+    let mut peer = Peer::of(&dispatcher);
+    let post = GET.map(|field| if field.0 == ":method" { (":method", "POST") } else { field });
+    peer.open(1, &post, 0);
+    peer.send(frame(DATA, 0, 1, b"abc"));
+    refusing.recv_timeout(kit::PATIENCE).unwrap();
+    peer.send(frame(DATA, END_STREAM, 1, b"def"));
+    assert_eq!(peer.next(&[DATA, RST_STREAM, GOAWAY]).payload, b"abcdef");
+    assert_eq!(failures(&dispatcher, "s1", "closed"), 1);
+}
+
+/// And where the server goes away, on another connection to it.
+#[test]
+fn rfc9113_6_8_a_body_of_an_http_2_client_goes_on_another_connection_from_its_beginning() {
+    let (gone, went) = std::sync::mpsc::channel();
+    let server = scripted(&[], move |frames| {
+        let stream = frames.request()?;
+        if frames.number() == 0 {
+            frames.answer(stream, "first")?;
+            assert_eq!(frames.request()?, 3);
+            frames.next(DATA)?;
+            frames.goes_away(1, NO_ERROR)?;
+            gone.send(()).unwrap();
+            return frames.wait_for_end();
+        }
+        let mut body = Vec::new();
+        loop {
+            let data = frames.next(DATA)?;
+            body.extend(data.payload);
+            if data.flags & END_STREAM != 0 {
+                break;
+            }
+        }
+        frames.answer(stream, std::str::from_utf8(&body).unwrap())?;
+        frames.wait_for_end()
+    });
+    let dispatcher = in_front_of(&[server.endpoint()], |_| {});
+    let mut peer = Peer::of(&dispatcher);
+    peer.open(1, &GET, END_STREAM);
+    assert_eq!(peer.next(&[DATA, RST_STREAM, GOAWAY]).payload, b"first");
+    let post = GET.map(|field| if field.0 == ":method" { (":method", "POST") } else { field });
+    peer.open(3, &[&post[..], &[("content-length", "6")]].concat(), 0);
+    peer.send(frame(DATA, 0, 3, b"abc"));
+    went.recv_timeout(kit::PATIENCE).unwrap();
+    peer.send(frame(DATA, END_STREAM, 3, b"def"));
+    let mut answer = peer.next(&[DATA, RST_STREAM, GOAWAY]);
+    while answer.stream == 1 {
+        answer = peer.next(&[DATA, RST_STREAM, GOAWAY]);
+    }
+    assert_eq!((answer.stream, &answer.payload[..]), (3, &b"abcdef"[..]));
+    assert_eq!(failures(&dispatcher, "s1", "closed"), 0);
 }
 
 /// It has looked at the request, and may have acted on it.

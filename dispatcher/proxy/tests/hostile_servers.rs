@@ -5,6 +5,7 @@ mod kit;
 
 use kit::{Client, Connection, Server, before, dispatcher, get, nowhere, wait_for};
 use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 use vibra_proxy::Handle;
 
@@ -214,6 +215,25 @@ fn a_refused_connection_sends_the_request_to_the_next_candidate() {
     let status = dispatcher.status();
     assert!(status.server("s1").unwrap().failures["connect"] > 0);
     assert_eq!(status.server("s1").unwrap().active, 0);
+}
+
+/// Its queue of connections is full, so that the system answers nothing.
+#[test]
+fn a_server_that_is_not_reached_in_time_is_passed_over() {
+    let mute = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    mute.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    mute.listen(0).unwrap();
+    let address = mute.local_addr().unwrap().as_socket().unwrap();
+    let _waiting = TcpStream::connect(address).unwrap();
+    let server = Server::named("well");
+    let dispatcher = dispatcher(&[address.to_string(), server.endpoint()], |config| {
+        config.timeouts.connect = Duration::from_millis(50);
+    });
+    let mut client = Client::of(&dispatcher);
+    for _ in 0..2 {
+        assert_eq!(client.get("/").text(), "well");
+    }
+    assert_eq!(dispatcher.status().server("s1").unwrap().failures["connect"], 1);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 mod kit;
 
 use kit::refusals::{assert_bad, assert_bad_response, assert_refused};
-use kit::{Client, Connection, Server, before, dispatcher, wait_for};
+use kit::{Client, Connection, Server, before, dispatcher, metric, wait_for, with_admin};
 use std::io;
+use std::time::Duration;
 
 /// What a server gets of what a client sends, and the client of what the server sends, byte for byte. The request asks for
 /// the end of the connection, which is waited for.
@@ -278,6 +279,22 @@ fn rfc9110_7_8_an_upgrade_is_a_tunnel_after_the_servers_101() {
     assert_eq!((String::from_utf8(bytes).unwrap().as_str(), end.is_ok()), ("hello EARLY LATE bye", true));
     wait_for("the tunnel is over", || dispatcher.status().servers[0].active == 0);
     assert_eq!(dispatcher.status().servers[0].failures["client"], 0);
+}
+
+#[test]
+fn rfc9110_7_8_a_tunnel_in_which_nothing_moves_ends() {
+    let server = Server::run(echo);
+    let dispatcher = dispatcher(&[server.endpoint()], |config| {
+        config.timeouts.tunnel = Duration::from_millis(50);
+        with_admin(config);
+    });
+    let mut client = Client::of(&dispatcher);
+    client.send("GET /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(client.head().unwrap().status(), 101);
+    client.read_exact(&mut [0; "hello ".len()]).unwrap();
+    assert!(client.is_ended());
+    wait_for("the tunnel is over", || dispatcher.status().servers[0].active == 0);
+    assert_eq!(metric(&dispatcher, "vibra_proxy_timeouts_total{wait=\"tunnel\"}"), 1);
 }
 
 #[test]
