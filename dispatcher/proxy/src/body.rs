@@ -1,10 +1,10 @@
 //! Bodies, streamed at the pace of the slower side.
 
 use crate::http1::head::Fields;
+use crate::socket::Socket;
 use crate::splice::WORTHWHILE;
 use std::io;
 use std::task::{Context, Poll, ready};
-use tokio::net::TcpStream;
 
 /// What a body goes on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(crate) trait Source {
     fn trailers(&mut self) -> Option<Fields>;
     /// The socket that the next bytes of the body come from as they are, and how many they are, if that is so and none
     /// of them has come to [`data`](Self::data).
-    fn tap(&self) -> Option<(&TcpStream, u64)> {
+    fn tap(&self) -> Option<(&Socket, u64)> {
         None
     }
     /// So many bytes were taken from the [`tap`](Self::tap).
@@ -60,7 +60,7 @@ pub(crate) trait Sink {
     ///
     /// # Errors
     /// Those of the socket; [`Unsupported`](io::ErrorKind::Unsupported) if it does not [draw](Self::draws) after all.
-    fn poll_draw(&mut self, _: &mut Context<'_>, _: &TcpStream, _: u64) -> Poll<io::Result<usize>> {
+    fn poll_draw(&mut self, _: &mut Context<'_>, _: &Socket, _: u64) -> Poll<io::Result<usize>> {
         Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
     }
 }

@@ -8,12 +8,12 @@ use crate::buffer::{Buffer, Buffers};
 use crate::http1::head::{self, Fields, Rules};
 use crate::http1::{Chunked, Length, Scan, chunked, rewrite};
 use crate::io::Io;
+use crate::socket::{Socket, Unread};
 use crate::splice::{Pipe, Pipes};
 use std::io::{self, Write};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::ReadBuf;
-use tokio::net::TcpStream;
 
 /// So many bytes of chunks and small pieces are gathered before they are written.
 const GATHERED: usize = 32 * 1024;
@@ -245,7 +245,17 @@ impl Conn {
 
     /// Whether another exchange can begin: nothing waits or is under way in either direction, nor has come unasked.
     pub(crate) fn is_at_rest(&mut self) -> bool {
-        self.is_read() && self.input.is_empty() && self.is_flushed() && self.io.is_quiet()
+        self.is_over() && self.io.unread() == Unread::Nothing
+    }
+
+    /// Whether the other side has heard everything, and nothing that it has said is unread: to close the connection then
+    /// takes nothing away from it.
+    pub(crate) fn may_close(&mut self) -> bool {
+        self.is_over() && self.io.unread() != Unread::Something
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_read() && self.input.is_empty() && self.is_flushed()
     }
 
     /// Leaves the pipe to the next who wants one.
@@ -346,9 +356,12 @@ impl Source for Conn {
         self.trailers.take()
     }
 
-    fn tap(&self) -> Option<(&TcpStream, u64)> {
+    fn tap(&self) -> Option<(&Socket, u64)> {
         match &self.reading {
-            Reading::Exact(left) if self.input.is_empty() => Some((self.io.plain()?.if_watched()?, *left)),
+            Reading::Exact(left) if self.input.is_empty() => {
+                let socket = self.io.plain()?;
+                socket.is_heard().then_some((socket, *left))
+            }
             _ => None,
         }
     }
@@ -409,9 +422,9 @@ impl Sink for Conn {
             }
         }
         if self.piped() > 0
-            && let (Some(pipe), Some(socket)) = (&mut self.pipe, self.io.plain_watched())
+            && let (Some(pipe), Some(socket)) = (&mut self.pipe, self.io.plain_mut())
         {
-            let drained = pipe.poll_drain(cx, socket?);
+            let drained = pipe.poll_drain(cx, socket);
             if drained.is_ready() {
                 self.put_pipe_aside();
             }
@@ -431,7 +444,7 @@ impl Sink for Conn {
         self.pipe.is_some()
     }
 
-    fn poll_draw(&mut self, cx: &mut Context<'_>, socket: &TcpStream, most: u64) -> Poll<io::Result<usize>> {
+    fn poll_draw(&mut self, cx: &mut Context<'_>, socket: &Socket, most: u64) -> Poll<io::Result<usize>> {
         let Some(pipe) = &mut self.pipe else { return Poll::Ready(Err(io::ErrorKind::Unsupported.into())) };
         let drawn = pipe.poll_draw(cx, socket, most);
         if pipe.holds() == 0 {

@@ -8,12 +8,12 @@ use crate::http1::rewrite::{self, After, Own};
 use crate::http1::{Bad, Length, RequestHead, ResponseHead};
 use crate::io::Io;
 use crate::metrics::Refusal;
+use crate::socket::Socket;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
-use tokio::net::TcpStream;
 
 /// So many empty lines before a request are read over, which some clients send after a body (RFC 9112, section 2.2).
 const MOST_EMPTY_LINES: usize = 4;
@@ -160,7 +160,7 @@ impl Http1 {
 
     /// Closes the connection so that the client gets to read what was sent.
     pub(crate) async fn close(&mut self) {
-        if self.conn.is_at_rest() {
+        if self.conn.may_close() {
             self.leave();
         } else {
             close(&mut self.conn, &self.client).await;
@@ -283,7 +283,7 @@ impl Source for Http1 {
         self.conn.trailers()
     }
 
-    fn tap(&self) -> Option<(&TcpStream, u64)> {
+    fn tap(&self) -> Option<(&Socket, u64)> {
         self.conn.tap()
     }
 
@@ -309,7 +309,7 @@ impl Sink for Http1 {
         self.conn.draws()
     }
 
-    fn poll_draw(&mut self, cx: &mut Context<'_>, socket: &TcpStream, most: u64) -> Poll<io::Result<usize>> {
+    fn poll_draw(&mut self, cx: &mut Context<'_>, socket: &Socket, most: u64) -> Poll<io::Result<usize>> {
         self.conn.poll_draw(cx, socket, most)
     }
 }

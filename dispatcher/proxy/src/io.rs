@@ -1,6 +1,6 @@
 //! Sockets.
 
-use crate::socket::Socket;
+use crate::socket::{Socket, Unread};
 use crate::tls;
 use socket2::SockRef;
 use std::io::{self, IoSlice};
@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// A connection to a client or a server.
 #[derive(Debug)]
@@ -75,10 +74,10 @@ impl Io {
         }
     }
 
-    /// The socket that the runtime watches, if bytes pass it as they are.
-    pub(crate) fn plain_watched(&mut self) -> Option<io::Result<&mut TcpStream>> {
+    /// The same, to write to.
+    pub(crate) fn plain_mut(&mut self) -> Option<&mut Socket> {
         match self {
-            Io::Plain(socket) => Some(socket.watched()),
+            Io::Plain(socket) => Some(socket),
             Io::Tls(_) => None,
         }
     }
@@ -119,21 +118,17 @@ impl Io {
         }
     }
 
-    /// Whether nothing came from the other side, not even its end, as far as the system has told.
-    pub(crate) fn is_quiet(&mut self) -> bool {
+    /// What came from the other side and was not read, as far as the system has told.
+    pub(crate) fn unread(&mut self) -> Unread {
         match self {
-            Io::Plain(socket) => socket.is_quiet(),
+            Io::Plain(socket) => socket.unread(),
             // Of what is deciphered already, the end included, the socket knows nothing.
-            Io::Tls(stream) if !stream.get_ref().1.wants_read() => false,
+            Io::Tls(stream) if !stream.get_ref().1.wants_read() => Unread::Something,
             Io::Tls(stream) => {
                 let mut cx = Context::from_waker(Waker::noop());
-                // The readiness costs no system call; only where there is some, the socket is asked.
-                match stream.get_ref().0.poll_read_ready(&mut cx) {
-                    Poll::Pending => true,
-                    Poll::Ready(Err(_)) => false,
-                    Poll::Ready(Ok(())) => {
-                        Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut [0])).is_pending()
-                    }
+                match Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut [0])) {
+                    Poll::Pending => Unread::Nothing,
+                    Poll::Ready(_) => Unread::Something,
                 }
             }
         }

@@ -197,7 +197,7 @@ impl Source for Link {
         }
     }
 
-    fn tap(&self) -> Option<(&TcpStream, u64)> {
+    fn tap(&self) -> Option<(&Socket, u64)> {
         match self {
             Link::Http1(link) => link.conn.tap(),
             Link::Http2(stream) => stream.tap(),
@@ -241,7 +241,7 @@ impl Sink for Link {
         }
     }
 
-    fn poll_draw(&mut self, cx: &mut Context<'_>, socket: &TcpStream, most: u64) -> Poll<io::Result<usize>> {
+    fn poll_draw(&mut self, cx: &mut Context<'_>, socket: &Socket, most: u64) -> Poll<io::Result<usize>> {
         match self {
             Link::Http1(link) => link.conn.poll_draw(cx, socket, most),
             Link::Http2(stream) => stream.poll_draw(cx, socket, most),

@@ -1,5 +1,6 @@
 //! Bytes that go from one socket to another inside the system, without being copied to the process and back.
 
+use crate::socket::Socket;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
@@ -7,8 +8,6 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 
 /// A body of which less is left is read and written: copying so little costs no more than a pipe does.
 pub(crate) const WORTHWHILE: u64 = 16 * 1024;
@@ -45,35 +44,27 @@ impl Pipe {
     }
 
     /// Takes up to `most` bytes from `socket` into the pipe, which is empty; 0 at the end.
-    pub(crate) fn poll_draw(&mut self, cx: &mut Context<'_>, socket: &TcpStream, most: u64) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_draw(&mut self, cx: &mut Context<'_>, socket: &Socket, most: u64) -> Poll<io::Result<usize>> {
         debug_assert_eq!(self.holds, 0);
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(CAPACITY);
-        loop {
-            ready!(socket.poll_read_ready(cx))?;
-            let moved = socket.try_io(Interest::READABLE, || {
-                Ok(splice(socket, None, &self.into, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)?)
-            });
-            match moved {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                moved => {
-                    self.holds = *moved.as_ref().unwrap_or(&0);
-                    return Poll::Ready(moved);
-                }
-            }
+        let drawn = socket.poll_reading(cx, |socket| {
+            Ok(splice(socket, None, &self.into, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)?)
+        });
+        if let Poll::Ready(Ok(n)) = drawn {
+            self.holds = n;
         }
+        drawn
     }
 
     /// Gives all it holds to `socket`.
-    pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>, socket: &TcpStream) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<io::Result<()>> {
         while self.holds > 0 {
-            ready!(socket.poll_write_ready(cx))?;
-            let moved = socket.try_io(Interest::WRITABLE, || {
+            let given = socket.poll_writing(cx, |socket| {
                 Ok(splice(&self.out, None, socket, None, self.holds, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)?)
             });
-            match moved {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                moved => self.holds -= moved?,
+            match ready!(given)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.holds -= n,
             }
         }
         Poll::Ready(Ok(()))
@@ -147,7 +138,7 @@ mod tests {
     use super::*;
     use std::future::poll_fn;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     /// Both ends of a connection.
     async fn connection() -> (TcpStream, TcpStream) {
@@ -160,12 +151,13 @@ mod tests {
     async fn bytes_go_through_as_they_are_and_the_end_shows() {
         let (mut server, from) = connection().await;
         let (to, mut client) = connection().await;
+        let (from, mut to) = (Socket::Watched(from), Socket::Watched(to));
         let pipes = Pipes::for_thread(512);
         let mut pipe = pipes.take().unwrap();
         server.write_all(b"hello, world").await.unwrap();
         assert_eq!(poll_fn(|cx| pipe.poll_draw(cx, &from, 5)).await.unwrap(), 5);
         assert_eq!(pipe.holds(), 5);
-        poll_fn(|cx| pipe.poll_drain(cx, &to)).await.unwrap();
+        poll_fn(|cx| pipe.poll_drain(cx, &mut to)).await.unwrap();
         let mut come = [0; 5];
         client.read_exact(&mut come).await.unwrap();
         assert_eq!((&come, pipe.holds()), (b"hello", 0));

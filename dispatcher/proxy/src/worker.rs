@@ -26,7 +26,7 @@ use crate::pool::Pool;
 use crate::proxy_protocol::Ends;
 use crate::routes::Routes;
 use crate::server::Server;
-use crate::socket::Socket;
+use crate::socket::{Promptness, Socket};
 use crate::sockets;
 use crate::splice::Pipes;
 use crate::tasks::{Tasks, Work};
@@ -35,12 +35,15 @@ use crate::trace::Sampling;
 use foldhash::fast::FixedState;
 use http::Method;
 use std::cell::{Cell, RefCell, RefMut};
+use std::future::poll_fn;
+use std::mem::replace;
 use std::net::TcpListener;
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use std::{collections::HashMap, io, rc::Rc};
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
@@ -48,6 +51,9 @@ use vibra_routing::{Candidates, Explanation, PickState, Table};
 
 /// How long to wait before accepting again after the system refused, as it does when out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// So many connections are accepted before those that are served have a turn.
+const MOST_AT_ONCE: usize = 64;
 
 /// How often unused connections are looked at, unless they are kept for less.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -70,6 +76,7 @@ pub(crate) struct Worker {
     sampling: Option<Sampling>,
     logs: RefCell<Vec<Sink>>,
     retries: RefCell<RetryBudget>,
+    promptness: Rc<Promptness>,
     connection_tasks: Rc<Tasks<Connection>>,
     stream_tasks: Rc<Tasks<http2::Accepted>>,
 }
@@ -142,6 +149,7 @@ impl Worker {
             sampling: shared.config.trace.as_ref().map(|trace| Sampling::new(trace.sample)),
             logs: RefCell::new(logs),
             retries: RefCell::new(RetryBudget::new(&shared.config.limits)),
+            promptness: Rc::default(),
             connection_tasks: Rc::default(),
             stream_tasks: Rc::default(),
             shared,
@@ -347,19 +355,24 @@ impl Worker {
         let acceptor = self.shared.tls.acceptor.clone().filter(|_| self.shared.config.speaks_tls(place));
         // Connections to a listener at one address are to that address.
         let address = listener.get_ref().local_addr().ok().filter(|address| !address.ip().is_unspecified());
-        loop {
-            match listener.async_io(Interest::READABLE, sockets::accept).await {
-                Ok((stream, source)) => {
-                    // Fails only where the client has gone already.
-                    if let Ok(destination) = address.map_or_else(|| stream.local_addr(), Ok) {
-                        let own = Ends { source, destination };
-                        self.receive(Socket::fresh(stream), own, acceptor.clone(), place).await;
+        while let Ok(mut ready) = listener.readable().await {
+            // By then more have come, and more of their requests.
+            after_others().await;
+            for _ in 0..MOST_AT_ONCE {
+                match ready.try_io(|listener| sockets::accept(listener.get_ref())) {
+                    Ok(Ok((stream, source))) => {
+                        // Fails only where the client has gone already.
+                        if let Ok(destination) = address.map_or_else(|| stream.local_addr(), Ok) {
+                            let socket = Socket::accepted(stream, &self.promptness);
+                            self.receive(socket, Ends { source, destination }, acceptor.clone(), place).await;
+                        }
                     }
-                }
-                Err(error) if is_the_clients(&error) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections; going on in {ACCEPT_PAUSE:?}");
-                    sleep(ACCEPT_PAUSE).await;
+                    Ok(Err(error)) if is_the_clients(&error) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, "cannot accept connections; going on in {ACCEPT_PAUSE:?}");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                    Err(_nobody_waits) => break,
                 }
             }
         }
@@ -503,6 +516,19 @@ impl Worker {
             }
         }
     }
+}
+
+/// Lets all tasks that have something to do go first, once.
+async fn after_others() {
+    let mut waited = false;
+    poll_fn(|cx| {
+        if replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// A thread's own copy of a configuration, so that no count of its users has to be shared, and what follows from it.

@@ -45,6 +45,12 @@ pub(crate) async fn serve(client: &Rc<Client>, conn: &mut Conn, begun: &'static 
 async fn talk(client: &Rc<Client>, conn: &mut Conn, begun: &'static [u8]) -> End {
     let worker = client.worker();
     worker.tally().http2.add(1);
+    // Much goes both ways.
+    if let Some(socket) = conn.io().plain_mut()
+        && socket.watched().is_err()
+    {
+        return End::Closed;
+    }
     let limits = worker.limits();
     let balance = Rc::new(Balance::new(worker.clone()));
     let line = Line::new(conn, begun, balance.clone(), client);
