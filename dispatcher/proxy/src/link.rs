@@ -137,6 +137,7 @@ impl Link {
     pub(crate) fn ask(&mut self, head: &RequestHead, onward: &Onward<'_>) -> Result<(), Unsayable> {
         match self {
             Link::Http1(link) => {
+                link.asking = true;
                 rewrite::request(head, onward, link.conn.stage(head.length == Length::Chunked));
                 Ok(())
             }
@@ -222,7 +223,10 @@ impl Sink for Link {
 
     fn finish(&mut self, trailers: Option<&Fields>) {
         match self {
-            Link::Http1(link) => link.conn.finish(trailers),
+            Link::Http1(link) => {
+                link.asking = false;
+                link.conn.finish(trailers);
+            }
             Link::Http2(stream) => stream.finish(trailers),
         }
     }
@@ -257,17 +261,20 @@ pub(crate) struct Http1 {
     pub(crate) unused_since: Option<Tick>,
     /// Whether the server keeps it open after the response.
     kept_alive: bool,
+    /// Whether a request has begun and not ended. A server may answer before that, and then takes what comes next for the
+    /// rest of it, which must not be anybody's request.
+    asking: bool,
 }
 
 impl Http1 {
     pub(crate) fn new(io: Io, wire: Rc<Wire>) -> Self {
-        Http1 { conn: Conn::new(io, wire), unused_since: None, kept_alive: true }
+        Http1 { conn: Conn::new(io, wire), unused_since: None, kept_alive: true, asking: false }
     }
 
-    /// Whether it can take a request: the last exchange is over in both directions, and the server has neither closed
+    /// Whether it can take a request: the last exchange is over in both directions, the request wholly sent, and the server has neither closed
     /// it nor said anything unasked, as far as the system has told.
     pub(crate) fn is_ready(&mut self) -> bool {
-        self.kept_alive && self.conn.is_at_rest()
+        self.kept_alive && !self.asking && self.conn.is_at_rest()
     }
 
     /// As [`Link::is_fresh`].

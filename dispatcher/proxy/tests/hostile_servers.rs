@@ -132,6 +132,31 @@ fn what_follows_a_response_is_not_taken_for_the_next() {
     assert_eq!(server.connections(), 2);
 }
 
+/// It would take the next request for the rest of this one's body, and one client's bytes for another's.
+#[test]
+fn rfc9112_9_3_a_connection_whose_request_has_not_ended_carries_no_other() {
+    let begun = [
+        "Content-Length: 100\r\n\r\n",
+        "Content-Length: 100\r\n\r\nsome",
+        "Transfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n",
+    ];
+    for (begun, status) in begun.into_iter().flat_map(|begun| ["405 No", "200 OK"].map(|status| (begun, status))) {
+        // It answers without reading the body, and keeps the connection open for the rest of it.
+        let server = Server::run(move |connection| {
+            connection.head()?;
+            connection.send(format!("HTTP/1.1 {status}\r\nContent-Length: 3\r\n\r\nyes"))?;
+            connection.wait_for_end()
+        });
+        let dispatcher = before(&server);
+        for number in 1..=2 {
+            let mut client = Client::of(&dispatcher);
+            client.send(format!("POST / HTTP/1.1\r\nHost: x\r\n{begun}"));
+            assert_eq!(client.response().unwrap().text(), "yes", "{begun:?} {status}");
+            assert_eq!(server.connections(), number, "{begun:?} {status}");
+        }
+    }
+}
+
 #[test]
 fn what_comes_unasked_on_an_unused_connection_is_not_taken_for_a_response() {
     let (go, gone) = std::sync::mpsc::channel();
