@@ -492,12 +492,13 @@ pub(crate) enum Bench {
     /// against the project's promise ("at most"). A verdict with a question mark says that the interval holds the limit:
     /// run more rounds.
     ///
-    /// Everything together takes about 25 minutes with the usual 10 rounds, and wants a machine of two cores that does
+    /// Everything together takes about 22 minutes with the usual 10 rounds, and wants a machine of two cores that does
     /// nothing else. Needs the Debian packages haproxy, nginx-light, wrk, nghttp2-client, openssl and util-linux.
     #[command(after_help = "Examples:\n  \
         vibra bench proxy --quick                        a look at everything, about 5 minutes\n  \
         vibra bench proxy --only cpu --sizes 128         the CPU time of small requests\n  \
-        vibra bench proxy --only latency,churn --rounds 20 --json out.json\n\n\
+        vibra bench proxy --only latency,churn --rounds 20 --json out.json\n  \
+        vibra bench proxy --only h2 --merge --json out.json   that row anew, and the others as they were\n\n\
         Exit codes: 0 every promise is met, 3 one is missed, 4 a measurement failed and means nothing.")]
     Proxy(BenchProxy),
     /// Draw the papers' figures of the policies anew, from the same code that runs live, beside the papers' numbers.
@@ -591,4 +592,7 @@ pub(crate) struct BenchProxy {
     /// Also write the comparison, the raw results and the proxies' configurations to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Keep what that file holds of other cells: what is measured now takes the place of the same cells there.
+    #[arg(long, requires = "json")]
+    pub(crate) merge: bool,
 }

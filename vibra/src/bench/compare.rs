@@ -6,7 +6,7 @@
 //! its limit; where the interval holds the limit, more rounds are needed to be sure.
 
 use anyhow::Context;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use vibra_report::{Column, Estimate, Resampling, Table, bootstrap, median, number};
 
@@ -33,31 +33,45 @@ pub(super) struct Measure {
     pub(super) limit: Option<f64>,
     /// How many decimals the table shows.
     pub(super) decimals: usize,
+    /// What must hold for it to say something of the proxy; else there is no verdict.
+    pub(super) only_if: Option<Condition>,
+}
+
+/// That another value of our own side is large enough, in the median over the rounds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Condition {
+    /// The value's name.
+    pub(super) value: &'static str,
+    pub(super) least: f64,
+    /// What the table says instead of a verdict.
+    pub(super) otherwise: &'static str,
 }
 
 /// One run of one side.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Run {
     pub(super) cell: String,
+    /// What runs of other sides it is compared with: those of the same number.
     pub(super) round: u64,
-    pub(super) side: &'static str,
+    pub(super) side: String,
     #[serde(flatten)]
-    pub(super) values: BTreeMap<&'static str, f64>,
+    pub(super) values: BTreeMap<String, f64>,
 }
 
 /// A row of the result.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Row {
     pub(super) cell: String,
-    pub(super) measure: &'static str,
+    pub(super) measure: String,
     /// The median of each side that has one, ours first.
-    pub(super) medians: Vec<(&'static str, f64)>,
+    pub(super) medians: Vec<(String, f64)>,
     /// The best of the others, which ours is compared with.
-    pub(super) best: Option<&'static str>,
+    pub(super) best: Option<String>,
     /// Above 1 where ours is worse.
     pub(super) ratio: Option<Estimate>,
     pub(super) limit: Option<f64>,
-    #[serde(skip)]
+    /// Why it says nothing of the proxy, where it does not.
+    pub(super) not_judged: Option<String>,
     decimals: usize,
 }
 
@@ -68,6 +82,8 @@ pub(super) enum Verdict {
     Met { surely: bool },
     /// Above the limit; surely, if the whole interval is.
     Missed { surely: bool },
+    /// Something else than the proxy decides.
+    NotJudged,
     /// There is no limit, or nothing to compare.
     None,
 }
@@ -78,11 +94,11 @@ impl Row {
     /// # Errors
     /// If a value is no number that can be compared.
     pub(super) fn new(cell: &str, measure: &Measure, sides: &[&'static str], runs: &[Run]) -> anyhow::Result<Row> {
-        let series = |side: &str| -> BTreeMap<u64, f64> {
+        let series = |side: &str, value: &str| -> BTreeMap<u64, f64> {
             let own = runs.iter().filter(|run| run.cell == cell && run.side == side);
-            own.filter_map(|run| Some((run.round, *run.values.get(measure.name)?))).collect()
+            own.filter_map(|run| Some((run.round, *run.values.get(value)?))).collect()
         };
-        let all: Vec<_> = sides.iter().map(|&side| (side, series(side))).collect();
+        let all: Vec<_> = sides.iter().map(|&side| (side, series(side, measure.name))).collect();
         let middle = |of: &BTreeMap<u64, f64>| median(&of.values().copied().collect::<Vec<_>>());
         let medians: Vec<_> = all.iter().filter_map(|(side, of)| Some((*side, middle(of)?))).collect();
         let (ours, others) = all.split_first().context("a cell has sides")?;
@@ -109,14 +125,34 @@ impl Row {
             let estimate = bootstrap(&ratios, statistic, Resampling::with_seed(SEED));
             Some(estimate.with_context(|| format!("{cell}, {}", measure.name))?)
         };
-        let (limit, decimals) = (measure.limit, measure.decimals);
-        Ok(Row { cell: cell.to_owned(), measure: measure.name, medians, best, ratio, limit, decimals })
+        let fails = |condition: &Condition| {
+            let value = middle(&series(ours.0, condition.value));
+            value.is_some_and(|value| value < condition.least)
+        };
+        let not_judged = measure
+            .only_if
+            .filter(|_| measure.limit.is_some())
+            .filter(fails)
+            .map(|condition| condition.otherwise.to_owned());
+        Ok(Row {
+            cell: cell.to_owned(),
+            measure: measure.name.to_owned(),
+            medians: medians.into_iter().map(|(side, value)| (side.to_owned(), value)).collect(),
+            best: best.map(str::to_owned),
+            ratio,
+            limit: measure.limit,
+            not_judged,
+            decimals: measure.decimals,
+        })
     }
 
     pub(super) fn verdict(&self) -> Verdict {
         let (Some(limit), Some(Estimate { value, low, high, .. })) = (self.limit, self.ratio) else {
             return Verdict::None;
         };
+        if self.not_judged.is_some() {
+            return Verdict::NotJudged;
+        }
         if value > limit { Verdict::Missed { surely: low > limit } } else { Verdict::Met { surely: high <= limit } }
     }
 }
@@ -128,7 +164,7 @@ impl Verdict {
             Verdict::Met { surely: false } => "met?",
             Verdict::Missed { surely: true } => "MISSED",
             Verdict::Missed { surely: false } => "MISSED?",
-            Verdict::None => "",
+            Verdict::NotJudged | Verdict::None => "",
         }
     }
 }
@@ -147,19 +183,19 @@ pub(super) fn table(rows: &[Row]) -> Table<8> {
     ]);
     for row in rows {
         let show = |value: f64| number(Some(value), row.decimals);
-        let others = row.medians.iter().filter(|(side, _)| !is_ours(side));
+        let others = row.medians.iter().filter(|(side, _)| side != OURS);
         let others: Vec<_> = others.map(|(side, value)| format!("{side} {}", show(*value))).collect();
-        let ours = row.medians.iter().find(|(side, _)| is_ours(side));
+        let ours = row.medians.iter().find(|(side, _)| side == OURS);
         let ratio = row.ratio;
         table.push([
             row.cell.clone(),
-            row.measure.to_owned(),
+            row.measure.clone(),
             ours.map_or("-".into(), |(_, value)| show(*value)),
             others.join(", "),
             number(ratio.map(|ratio| ratio.value), 3),
             ratio.map_or("-".into(), |ratio| format!("{:.3} to {:.3}", ratio.low, ratio.high)),
             number(row.limit, 2),
-            row.verdict().text().to_owned(),
+            row.not_judged.as_deref().unwrap_or_else(|| row.verdict().text()).to_owned(),
         ]);
     }
     table
@@ -167,10 +203,6 @@ pub(super) fn table(rows: &[Row]) -> Table<8> {
 
 /// The name of the side that is judged.
 pub(super) const OURS: &str = "vibra";
-
-fn is_ours(side: &&str) -> bool {
-    *side == OURS
-}
 
 #[cfg(test)]
 mod tests {
@@ -183,8 +215,8 @@ mod tests {
             let run = move |(round, value): (u64, &f64)| Run {
                 cell: "cell".into(),
                 round,
-                side,
-                values: BTreeMap::from([("cost", *value)]),
+                side: side.to_owned(),
+                values: BTreeMap::from([("cost".to_owned(), *value)]),
             };
             (0..).zip(values).map(run).collect::<Vec<_>>()
         };
@@ -192,19 +224,22 @@ mod tests {
     }
 
     fn row(better: Better, limit: f64, series: &[(&'static str, &[f64])]) -> Row {
-        let measure = Measure { name: "cost", better, limit: Some(limit), decimals: 1 };
-        Row::new("cell", &measure, &SIDES, &runs(series)).unwrap()
+        Row::new("cell", &measure(better, limit), &SIDES, &runs(series)).unwrap()
+    }
+
+    fn measure(better: Better, limit: f64) -> Measure {
+        Measure { name: "cost", better, limit: Some(limit), decimals: 1, only_if: None }
     }
 
     #[test]
     fn ours_is_held_against_the_best_of_the_others() {
         let series: [(_, &[f64]); 3] = [(OURS, &[11.0; 4]), ("a", &[10.0; 4]), ("b", &[20.0; 4])];
         let costs = row(Better::Lower, 1.0, &series);
-        assert_eq!((costs.best, costs.ratio.unwrap().value), (Some("a"), 1.1));
+        assert_eq!((costs.best.as_deref(), costs.ratio.unwrap().value), (Some("a"), 1.1));
         assert_eq!(costs.verdict(), Verdict::Missed { surely: true });
         // The same numbers, as rates: now b is the best, and it is worse to have less.
         let rates = row(Better::Higher, 2.0, &series);
-        assert_eq!((rates.best, rates.ratio.unwrap().value), (Some("b"), 20.0 / 11.0));
+        assert_eq!((rates.best.as_deref(), rates.ratio.unwrap().value), (Some("b"), 20.0 / 11.0));
         assert_eq!(rates.verdict(), Verdict::Met { surely: true });
     }
 
@@ -238,6 +273,23 @@ mod tests {
         assert_eq!(ratio(&[10.0, 10.0]).unwrap().value, 0.9);
         assert_eq!(ratio(&[10.0]), None);
         assert_eq!(ratio(&[]), None);
+    }
+
+    #[test]
+    fn where_something_else_is_the_limit_there_is_a_ratio_and_no_verdict() {
+        let condition = Condition { value: "busy", least: 0.8, otherwise: "idle" };
+        let row = |busy: [f64; 3]| {
+            let mut runs = runs(&[(OURS, &[10.0; 3]), ("a", &[30.0; 3])]);
+            for (run, busy) in runs.iter_mut().zip(busy) {
+                run.values.insert("busy".to_owned(), busy);
+            }
+            let measure = Measure { only_if: Some(condition), ..measure(Better::Higher, 1.1) };
+            Row::new("cell", &measure, &SIDES, &runs).unwrap()
+        };
+        let idle = row([0.1, 0.7, 0.9]);
+        assert_eq!((idle.ratio.unwrap().value, idle.verdict()), (3.0, Verdict::NotJudged));
+        assert!(table(&[idle]).to_string().contains("3.000 to 3.000     1.10  idle"));
+        assert_eq!(row([0.1, 0.8, 0.9]).verdict(), Verdict::Missed { surely: true });
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{
     compare::{self, Row, Run, SEED, Verdict},
     contender::Contender,
     process,
+    record::{self, Absence, AbsenceKind, Record, Setup},
     stage::Stage,
     tools,
 };
@@ -19,47 +20,13 @@ use crate::{
 };
 use clap::ValueEnum;
 use indicatif::ProgressBar;
-use serde::Serialize;
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::time::Duration;
 use vibra_report::{Document, Provenance};
 
 /// Rounds, and seconds a run, unless told otherwise.
 const USUAL: (u64, u64) = (10, 2);
 /// The same for a quick look.
 const QUICK: (u64, u64) = (3, 1);
-
-/// What holds for all runs, and what follows from them.
-#[derive(Debug, Serialize)]
-struct Setup {
-    connections: u64,
-    rounds: u64,
-    seconds_a_run: u64,
-    versions: Vec<String>,
-    configurations: BTreeMap<&'static str, String>,
-    comparison: Vec<Row>,
-    not_measured: Vec<Absence>,
-}
-
-/// What has no result.
-#[derive(Debug, Serialize)]
-struct Absence {
-    cell: String,
-    side: &'static str,
-    why: String,
-    kind: AbsenceKind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum AbsenceKind {
-    /// The cell could not be prepared: the side has no run.
-    Unprepared,
-    /// A run failed. Others may be there.
-    Failed {
-        /// In this round, from 0.
-        round: u64,
-    },
-}
 
 /// What came out of all rounds.
 #[derive(Default)]
@@ -83,47 +50,50 @@ pub(crate) fn run(args: &BenchProxy) -> Outcome {
     let results = measure(&mut cells, rounds);
     let rows = compare(&cells, &results.runs, args.max_ratio)?;
     let versions: Vec<_> = Contender::ALL.into_iter().map(Contender::version).collect();
-    println!("{}\n{rounds} rounds of {seconds} s\n\n{}", versions.join("; "), compare::table(&rows));
-    for absence in &results.absences {
+    println!("{}\n{rounds} rounds of {seconds} s", versions.join("; "));
+    let setup = Setup {
+        connections: args.connections,
+        rounds,
+        seconds_a_run: seconds,
+        versions,
+        configurations: stage.configurations().map(|(name, text)| (name.to_owned(), text)).collect(),
+        comparison: rows,
+        not_measured: results.absences,
+        reruns: Vec::new(),
+    };
+    let mut record = Document { provenance, setup, rows: results.runs };
+    if let Some(path) = args.json.as_ref().filter(|path| args.merge && path.exists()) {
+        record = record::merge(Record::read(path)?, record)?;
+    }
+    let Setup { comparison, not_measured, .. } = &record.setup;
+    println!("\n{}", compare::table(comparison));
+    for absence in not_measured {
         println!("{absence}");
     }
-    let verdict = verdict(&rows, &results.absences);
     if let Some(path) = &args.json {
-        let setup = Setup {
-            connections: args.connections,
-            rounds,
-            seconds_a_run: seconds,
-            versions,
-            configurations: stage.configurations().collect(),
-            comparison: rows,
-            not_measured: results.absences,
-        };
-        Document { provenance, setup, rows: results.runs }.write(path)?;
+        record.write(path)?;
     }
-    verdict
+    verdict(comparison, not_measured)
 }
 
 /// Runs all cells in all rounds. What fails is noted: the rest is worth having.
 fn measure(cells: &mut [Box<dyn Cell + '_>], rounds: u64) -> Results {
     let mut results = Results::default();
-    let total: usize = cells.iter().map(|cell| cell.sides().len()).sum();
-    let bar = progress::steps(total as u64 * rounds);
+    let total: u64 = cells.iter().map(|cell| cell.sides().len() as u64 * cell.turns()).sum();
+    let bar = progress::steps(total * rounds);
     for cell in cells.iter_mut() {
         bar.set_message(format!("{}: preparing", cell.name()));
         let Err(error) = cell.prepare() else { continue };
         for side in cell.sides() {
             let (why, kind) = (format!("{error:#}"), AbsenceKind::Unprepared);
-            results.absences.push(Absence { cell: cell.name(), side, why, kind });
+            results.absences.push(Absence { cell: cell.name(), side: side.to_owned(), why, kind });
         }
     }
     for round in 0..rounds {
         for cell in cells.iter_mut() {
-            let sides = cell.sides();
-            for turn in 0..sides.len() {
-                // Whoever comes first in a round comes last in the next: drift of the machine falls on all alike.
-                let side = (turn + round as usize) % sides.len();
-                results.one(cell.as_mut(), round, (side, sides[side]), &bar);
-                bar.inc(1);
+            let turns = cell.turns();
+            for turn in 0..turns {
+                results.round(cell.as_mut(), round * turns + turn, &bar);
             }
         }
     }
@@ -132,6 +102,17 @@ fn measure(cells: &mut [Box<dyn Cell + '_>], rounds: u64) -> Results {
 }
 
 impl Results {
+    /// Has each side of a cell run once.
+    fn round(&mut self, cell: &mut dyn Cell, round: u64, bar: &ProgressBar) {
+        let sides = cell.sides();
+        for turn in 0..sides.len() {
+            // Whoever comes first in a round comes last in the next: drift of the machine falls on all alike.
+            let side = (turn + round as usize) % sides.len();
+            self.one(cell, round, (side, sides[side]), bar);
+            bar.inc(1);
+        }
+    }
+
     fn one(&mut self, cell: &mut dyn Cell, round: u64, (side, name): (usize, &'static str), bar: &ProgressBar) {
         let cell_name = cell.name();
         let skipped = |a: &Absence| a.cell == cell_name && a.side == name && !a.is_of_a_run();
@@ -140,27 +121,14 @@ impl Results {
         }
         bar.set_message(format!("round {}, {cell_name}, {name}", round + 1));
         match cell.run(round, side) {
-            Ok(values) => self.runs.push(Run { cell: cell_name, round, side: name, values }),
+            Ok(values) => {
+                let values = values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+                self.runs.push(Run { cell: cell_name, round, side: name.to_owned(), values });
+            }
             Err(error) => {
                 let (why, kind) = (format!("{error:#}"), AbsenceKind::Failed { round });
-                self.absences.push(Absence { cell: cell_name, side: name, why, kind });
+                self.absences.push(Absence { cell: cell_name, side: name.to_owned(), why, kind });
             }
-        }
-    }
-}
-
-impl Absence {
-    fn is_of_a_run(&self) -> bool {
-        matches!(self.kind, AbsenceKind::Failed { .. })
-    }
-}
-
-impl fmt::Display for Absence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Absence { cell, side, why, kind } = self;
-        match kind {
-            AbsenceKind::Unprepared => write!(f, "{cell}, {side}: could not be prepared: {why}"),
-            AbsenceKind::Failed { round } => write!(f, "{cell}, {side}: round {} failed: {why}", round + 1),
         }
     }
 }

@@ -36,7 +36,7 @@ impl Cell for Idle<'_> {
     }
 
     fn measures(&self) -> Vec<Measure> {
-        vec![Measure { name: MEMORY, better: Better::Lower, limit: Some(1.0), decimals: 0 }]
+        vec![Measure { name: MEMORY, better: Better::Lower, limit: Some(1.0), decimals: 0, only_if: None }]
     }
 
     fn sides(&self) -> Vec<&'static str> {

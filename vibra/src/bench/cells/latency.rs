@@ -1,14 +1,13 @@
 //! Response times in open loop, at rates that every proxy can carry.
 
-use super::{Cell, RATE, TEN_PER_CENT_WORSE, Values, closed_loop, contenders, human};
+use super::{Cell, TEN_PER_CENT_WORSE, Values, contenders, human};
 use crate::bench::{
     compare::{Better, Measure},
     contender::Contender,
-    open_loop::{self, Plan, Seen},
+    open_loop::{self, LAG_LIMIT, Plan, Seen},
     stage::Stage,
-    tools::wrk::Connections,
 };
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use std::time::Duration;
 
 /// A part of the slowest proxy's peak, and the names of what is measured there.
@@ -44,21 +43,25 @@ const LEVELS: [Level; 2] = [
     },
 ];
 
-/// Where the load generator itself is later than this, at the 99th percentile, the run says more of it than of a proxy.
-const LAG_LIMIT: Duration = Duration::from_millis(5);
-
 /// So often a run is made at most to have one in which the load generator was in time. What made it late was the machine,
 /// whichever proxy was under load: the other core's neighbours take their time from it.
 const TRIES: usize = 5;
 
-/// An open loop, which sends requests one by one, cannot always reach the rate of a closed loop, which sends them in
-/// batches. Where it does not reach this many tenths of it, something is wrong.
-const LEAST_TENTHS: u32 = 3;
+/// So many pairs a round. A disturbance of the machine spoils the pair that it falls on: many short ones know more than a
+/// few long ones.
+const TURNS: u32 = 3;
+
+/// The search for the peak begins with so many requests a second,
+const FIRST_RATE: f64 = 250.0;
+/// and halves the ratio between a rate that was carried and one that was not so often: 4 % are left.
+const HALVINGS: usize = 4;
+/// A rate that is not carried is tried again: it may have been the machine.
+const CHANCES: u64 = 2;
 
 pub(super) struct Latency<'a> {
     stage: &'a Stage<'a>,
     size: u64,
-    /// Requests a second of the slowest proxy in closed loop, once that is known.
+    /// Requests a second that every proxy carries in open loop, once that is known.
     peak: Option<f64>,
 }
 
@@ -68,18 +71,43 @@ impl<'a> Latency<'a> {
         Latency { stage, size, peak: None }
     }
 
-    fn peak(&self, contender: Contender) -> anyhow::Result<f64> {
+    /// How long requests are sent at a level, at a time.
+    fn length(&self) -> Duration {
+        self.stage.length / TURNS
+    }
+
+    /// Whether a proxy, and the generator beside the servers, carries so many requests a second.
+    fn carries(&self, contender: Contender, rate: f64) -> anyhow::Result<bool> {
         let proxy = self.stage.running(contender);
-        let closed = closed_loop(proxy, || self.stage.wrk(proxy, self.size, Connections::KeepAlive))?[RATE];
-        for tenths in (LEAST_TENTHS..=10).rev() {
-            let rate = closed * f64::from(tenths) / 10.0;
-            let plan = Plan { target: proxy.listen.plain, size: self.size, rate, length: self.stage.length, seed: 0 };
+        proxy.rotate_log();
+        for seed in 0..CHANCES {
+            let plan = Plan { target: proxy.listen.plain, size: self.size, rate, length: self.length(), seed };
             if open_loop::is_carried(&plan)? {
-                return Ok(rate);
+                return Ok(true);
             }
         }
-        bail!("an open loop cannot carry even 0.{LEAST_TENTHS} of the {closed:.0} requests a second of the closed loop")
+        Ok(false)
     }
+}
+
+/// The highest rate that is carried, of those up to `most`; found from below, since the load generator, which shares its core
+/// with the servers, cannot make every rate that a closed loop can.
+fn peak(most: f64, mut carries: impl FnMut(f64) -> anyhow::Result<bool>) -> anyhow::Result<f64> {
+    let mut carried = 0.0;
+    let mut rate = FIRST_RATE.min(most);
+    while carries(rate)? {
+        if rate >= most {
+            return Ok(most);
+        }
+        (carried, rate) = (rate, (2.0 * rate).min(most));
+    }
+    ensure!(carried > 0.0, "does not carry {rate:.0} requests a second");
+    let mut too_many = rate;
+    for _ in 0..HALVINGS {
+        let middle = (carried * too_many).sqrt();
+        if carries(middle)? { carried = middle } else { too_many = middle }
+    }
+    Ok(carried)
 }
 
 /// What an open loop saw that was in time itself, how late it was at the 99th percentile, and how often it was tried.
@@ -106,7 +134,8 @@ impl Cell for Latency<'_> {
     }
 
     fn measures(&self) -> Vec<Measure> {
-        let time = |name, limit| Measure { name, better: Better::Lower, limit: Some(limit), decimals: 3 };
+        let time =
+            |name, limit| Measure { name, better: Better::Lower, limit: Some(limit), decimals: 3, only_if: None };
         let of = |level: &Level| [time(level.p50, TEN_PER_CENT_WORSE), time(level.p99, level.limit)];
         LEVELS.iter().flat_map(of).collect()
     }
@@ -115,12 +144,20 @@ impl Cell for Latency<'_> {
         contenders()
     }
 
-    /// Finds the slowest proxy's peak: the rate of its closed loop, less until the open loop can carry it.
+    fn turns(&self) -> u64 {
+        TURNS.into()
+    }
+
+    /// Finds the slowest proxy's peak.
     fn prepare(&mut self) -> anyhow::Result<()> {
         let mut slowest = f64::INFINITY;
         for contender in Contender::ALL {
-            let peak = self.peak(contender).with_context(|| format!("the peak of {}", contender.name()))?;
-            slowest = slowest.min(peak);
+            // Mostly all carry what the first does.
+            if slowest.is_finite() && self.carries(contender, slowest)? {
+                continue;
+            }
+            slowest = peak(slowest, |rate| self.carries(contender, rate))
+                .with_context(|| format!("the peak of {}", contender.name()))?;
         }
         self.peak = Some(slowest);
         Ok(())
@@ -135,7 +172,7 @@ impl Cell for Latency<'_> {
         for level in LEVELS {
             let rate = peak * level.part;
             // In a round, requests are due at the same times for all.
-            let plan = Plan { target, size: self.size, rate, length: self.stage.length, seed: round };
+            let plan = Plan { target, size: self.size, rate, length: self.length(), seed: round };
             let (seen, lag, tries) = in_time(&plan)?;
             let times = seen.response.times().context("no request was measured")?;
             values.extend([
@@ -147,5 +184,44 @@ impl Cell for Latency<'_> {
             ]);
         }
         Ok(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The peak that is found where so many are carried, and how many rates were tried.
+    fn found(most: f64, capacity: f64) -> (anyhow::Result<f64>, usize) {
+        let mut tried = 0;
+        let peak = peak(most, |rate| {
+            tried += 1;
+            Ok(rate <= capacity)
+        });
+        (peak, tried)
+    }
+
+    #[test]
+    fn a_peak_is_found_from_below_within_a_few_per_cent() {
+        for capacity in [250.0, 900.0, 14_000.0, 14_100.0, 47_000.0] {
+            let (peak, tried) = found(f64::INFINITY, capacity);
+            let peak = peak.unwrap();
+            assert!(peak <= capacity && peak > 0.95 * capacity, "{peak} of {capacity}");
+            assert!(tried <= 13, "{tried}");
+        }
+    }
+
+    #[test]
+    fn no_more_is_asked_than_the_slowest_so_far_carries() {
+        let (peak, tried) = found(9_000.0, 50_000.0);
+        assert_eq!((peak.unwrap(), tried), (9_000.0, 7));
+        let peak = found(9_000.0, 8_000.0).0.unwrap();
+        assert!((7_600.0..=8_000.0).contains(&peak), "{peak}");
+    }
+
+    #[test]
+    fn who_carries_next_to_nothing_has_no_peak_and_a_fault_is_told() {
+        assert_eq!(found(f64::INFINITY, 100.0).0.unwrap_err().to_string(), "does not carry 250 requests a second");
+        assert!(peak(f64::INFINITY, |_| bail!("a wrong answer")).is_err());
     }
 }
