@@ -53,7 +53,7 @@ pub use host::{
     shaper::ShaperError,
 };
 pub use inprocess::{DiskModel, InProcessHost, OriginSettings};
-pub use machine::{Machine, MachineError, MachineSpec, Reading};
+pub use machine::{Machine, MachineError, MachineSpec, Migration, Moved, Reading};
 pub use namespace::{Capabilities, HostError, NamespaceHost, NamespaceSettings, probe};
 pub use qemu::{Accelerator, QemuCapabilities, QemuHost, QemuSettings, probe_qemu};
 /// What a working set is found out with.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use std::{error::Error, time::Duration};
-use vibra_model::{Amount, Bytes, BytesPerSec, Resource, Resources, Timestamp, UsageSample, VmId, VmState};
+use vibra_model::{Amount, Bytes, BytesPerSec, HostId, Resource, Resources, Timestamp, UsageSample, VmId, VmState};
 
 /// What a host needs to know of a VM to make it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,25 @@ pub trait Machine: Send + Sync {
     /// [`MachineError::Failed`] where something of it could not be ended.
     async fn stop(&self) -> Result<(), MachineError>;
 
+    /// Takes it to `host`, whose agent drives it from then on: while it runs, where its kind can do that. Where not it is
+    /// stopped, and [`start`](Self::start) starts it there.
+    ///
+    /// # Errors
+    /// [`MachineError::Failed`] where it could not even be stopped, or was told to [`stay`](Self::stay): it is here.
+    async fn move_to(&self, host: &HostId) -> Result<Moved, MachineError> {
+        let _ = host;
+        self.stop().await?;
+        Ok(Moved::Stopped { why: None })
+    }
+
+    /// Whether it goes on with what it does while it moves.
+    fn moves_live(&self) -> bool {
+        false
+    }
+
+    /// Has it stay, if it is on its way elsewhere and has not arrived.
+    fn stay(&self) {}
+
     /// Whether it serves, as far as the host can tell.
     async fn state(&self) -> VmState;
 
@@ -59,6 +78,29 @@ pub trait Machine: Send + Sync {
     /// [`MachineError::Failed`] where the VM does not run or no sensor can be read. One sensor that cannot be read
     /// is `None`.
     async fn read(&self) -> Result<Reading, MachineError>;
+}
+
+/// How a VM came to another host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Moved {
+    /// As it ran.
+    Live(Migration),
+    /// It was stopped, and is to be started there.
+    Stopped {
+        /// Why it did not go as it ran; `None`: its kind cannot.
+        why: Option<String>,
+    },
+}
+
+/// What it took to move a VM as it ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migration {
+    /// From the first byte copied to the last.
+    pub duration: Duration,
+    /// How long it was halted.
+    pub downtime: Option<Duration>,
+    /// What was copied.
+    pub bytes: Bytes,
 }
 
 /// What went wrong with a VM.

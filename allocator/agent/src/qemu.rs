@@ -5,9 +5,14 @@
 
 mod balloon;
 mod content;
+mod guest;
+mod migration;
+mod place;
 mod probe;
 mod process;
 mod qmp;
+#[cfg(test)]
+mod script;
 mod vm;
 
 pub use probe::{Accelerator, QemuCapabilities, probe_qemu};
@@ -23,12 +28,13 @@ use crate::{
     },
 };
 use std::{
+    collections::BTreeSet,
     net::Ipv4Addr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
-use vibra_model::Bytes;
+use vibra_model::{Bytes, BytesPerSec, HostId};
 use vm::QemuVm;
 
 /// What virtual machines have in common.
@@ -50,13 +56,17 @@ pub struct QemuSettings {
     pub boot_memory: Bytes,
     /// How long a VM may take until it serves. Emulated on a busy machine that is many seconds.
     pub boot_time: Duration,
+    /// How fast a VM's memory may be copied to another host.
+    pub moving_rate: BytesPerSec,
+    /// How long that may take; then the VM is stopped and started there.
+    pub moving_time: Duration,
     /// What runs the guests' code; `None`: KVM if a VM boots with it, else emulation.
     pub accelerator: Option<Accelerator>,
 }
 
 impl Default for QemuSettings {
     /// 10.177.x.y; queues of half a second; the default disk; contents below /var/cache/vibra; VMs of 256 MiB that boot
-    /// within a minute and a half.
+    /// within a minute and a half, and move within a minute at 100 Mbit/s.
     fn default() -> Self {
         QemuSettings {
             prefix: [10, 177],
@@ -66,6 +76,8 @@ impl Default for QemuSettings {
             image: None,
             boot_memory: Bytes(256 << 20),
             boot_time: Duration::from_secs(90),
+            moving_rate: BytesPerSec(12_500_000),
+            moving_time: Duration::from_secs(60),
             accelerator: None,
         }
     }
@@ -83,6 +95,10 @@ struct Inner {
     run: Mutex<Run>,
     directory: PathBuf,
     group: String,
+    /// The ports that are taken.
+    ports: Mutex<BTreeSet<usize>>,
+    /// Where its VMs can go.
+    peers: Mutex<Vec<(HostId, Weak<Inner>)>>,
 }
 
 impl Inner {
@@ -100,7 +116,20 @@ impl Inner {
         let network = Network { run: run.number, prefix: settings.prefix, queue: settings.queue };
         let (directory, group) = (run.directory(), run.cgroup());
         let (shaper, run) = (Shaper::new(network.uplink()), Mutex::new(run));
-        let inner = Inner { network, shaper, settings, accelerator, image, content, version, run, directory, group };
+        let inner = Inner {
+            network,
+            shaper,
+            settings,
+            accelerator,
+            image,
+            content,
+            version,
+            run,
+            directory,
+            group,
+            ports: Mutex::default(),
+            peers: Mutex::default(),
+        };
         command::run_all(&inner.network.host_steps())?;
         Ok(inner)
     }
@@ -111,6 +140,29 @@ impl Inner {
 
     fn cgroup(&self, index: usize) -> Box<dyn Cgroup> {
         cgroup::open(self.version, Path::new(cgroup::MOUNT), &format!("{}/vm{index}", self.group))
+    }
+
+    /// Takes the first free port.
+    fn take_port(&self) -> Option<usize> {
+        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = (0..MOST_VMS).find(|port| !ports.contains(port))?;
+        ports.insert(free);
+        Some(free)
+    }
+
+    fn give_port(&self, port: usize) {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).remove(&port);
+    }
+
+    fn peers(&self) -> MutexGuard<'_, Vec<(HostId, Weak<Inner>)>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where on `host` its VMs can go: to where the same image of what they serve is.
+    fn peer(&self, host: &HostId) -> Option<Arc<Inner>> {
+        let peers = self.peers();
+        let mut there = peers.iter().filter(|(id, _)| id == host).filter_map(|(_, peer)| peer.upgrade());
+        there.find(|peer| peer.content == self.content)
     }
 
     fn remove(&self) -> Result<(), RunError> {
@@ -173,6 +225,23 @@ impl QemuHost {
         self.inner.network.inside()
     }
 
+    /// Joins the networks of hosts on this machine to one, as a switch does for machines, so that VMs can go from one to
+    /// another and keep their addresses: see [`Machine::move_to`]. It lasts as long as the first of them.
+    ///
+    /// # Errors
+    /// [`HostError::Network`] where that could not be done.
+    pub async fn join(hosts: &[(HostId, &QemuHost)]) -> Result<(), HostError> {
+        let Some((_, first)) = hosts.first() else { return Ok(()) };
+        let networks: Vec<_> = hosts.iter().map(|(_, host)| host.inner.network.clone()).collect();
+        let step = first.inner.network.join_step(&networks);
+        tokio::task::spawn_blocking(move || step.run()).await??;
+        let peers: Vec<_> = hosts.iter().map(|(id, host)| (id.clone(), Arc::downgrade(&host.inner))).collect();
+        for (_, host) in hosts {
+            host.inner.peers().clone_from(&peers);
+        }
+        Ok(())
+    }
+
     /// Ends the VMs and removes everything that was made. The machines are of no use afterwards.
     ///
     /// # Errors
@@ -195,10 +264,8 @@ fn make(
         return Err(HostError::TooMany(specs.len()));
     }
     let inner = Arc::new(Inner::begin(settings, catalogue)?);
-    let shaped = specs.iter().enumerate().map(|(index, spec)| inner.network.shaped(index, spec.initial.bandwidth));
-    inner.shaper.put(shaped)?;
     let make = |(index, spec): (usize, &MachineSpec)| {
-        let made = QemuVm::make(inner.clone(), index, spec);
+        let made = QemuVm::make(inner.clone(), inner.network.vm(index), spec);
         made.map_err(|error| MachineError::failed(&spec.id, "make it", error))
     };
     let vms = specs.iter().enumerate().map(make).collect::<Result<_, _>>()?;

@@ -4,15 +4,20 @@ mod common;
 
 use common::{Download, client, client_from, fetch, get, resources};
 use http::{StatusCode, header};
+use http_body_util::BodyExt;
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::sync::OnceCell;
-use vibra_agent::{Catalogue, Machine, MachineSpec, QemuCapabilities, QemuHost, QemuSettings, probe_qemu};
-use vibra_model::{Amount, Bytes, BytesPerSec, MilliCpu, Resources, VmState};
+use vibra_agent::{
+    Catalogue, Machine, MachineSpec, Moved, QemuCapabilities, QemuHost, QemuSettings, cleanup_stale, probe_qemu,
+};
+use vibra_model::{Amount, Bytes, BytesPerSec, HostId, MilliCpu, Resources, VmState};
 
 const MIB: u64 = 1 << 20;
 /// What VMs boot with, and what they have then.
 const BOOT: u64 = 160 * MIB;
 const MEMORY: u64 = 128 * MIB;
+/// Set for the process that is to crash.
+const CRASHES: &str = "VIBRA_TEST_CRASHES";
 
 async fn found() -> &'static QemuCapabilities {
     static FOUND: OnceCell<QemuCapabilities> = OnceCell::const_new();
@@ -99,11 +104,16 @@ async fn a_vm_serves_and_has_what_it_is_given() {
     assert!(after.disk_blocks.unwrap() - before >= 20_000_000 / 512, "{after:?}");
     assert_eq!(after.egress, reading.egress, "internal traffic is not counted");
     let heard = async {
-        while vm.read().await.unwrap().memory_in_use.is_none() {
+        loop {
+            let reading = vm.read().await.unwrap();
+            if let (Some(_), Some(requests)) = (reading.memory_in_use, reading.requests.filter(|&n| n >= 6)) {
+                return requests;
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), heard).await.expect("the guest tells of its memory");
+    let requests = tokio::time::timeout(Duration::from_secs(15), heard).await.expect("the guest tells of itself");
+    assert!(requests < 20, "{requests} requests: its own are not counted");
 
     let download = Download::start(vm, "/large", 4);
     download.first_byte().await;
@@ -149,13 +159,173 @@ async fn a_killed_vm_is_down_and_starts_anew() {
     assert_eq!(leftovers(run), [] as [String; 0]);
 }
 
-/// Kills the processes of a VM.
+/// The processes of a VM, in either version of control groups.
+fn processes(run: u8, index: usize) -> Vec<i32> {
+    let groups = ["memory/", ""].map(|place| format!("/sys/fs/cgroup/{place}vibra-r{run}/vm{index}/cgroup.procs"));
+    let texts = groups.iter().map(|group| std::fs::read_to_string(group).unwrap_or_default());
+    texts.flat_map(|text| text.lines().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()).collect()
+}
+
 fn kill(run: u8, index: usize) {
-    for place in ["memory/", ""] {
-        let procs = format!("/sys/fs/cgroup/{place}vibra-r{run}/vm{index}/cgroup.procs");
-        for pid in std::fs::read_to_string(procs).unwrap_or_default().lines() {
-            let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        }
+    for pid in processes(run, index) {
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
+}
+
+/// Not a test of its own: the process that [`what_a_crash_leaves_is_removed`] kills.
+#[tokio::test]
+async fn crashing() {
+    let Ok(note) = std::env::var(CRASHES) else { return };
+    let Some(host) = host(settings(), &["vm1"]).await else { return };
+    std::fs::write(&note, host.outside().octets()[2].to_string()).unwrap();
+    std::future::pending().await
+}
+
+#[tokio::test]
+async fn what_a_crash_leaves_is_removed() {
+    if let Err(reason) = found().await.machines() {
+        return eprintln!("skipped: {reason}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let note = directory.path().join("run");
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "crashing"])
+        .env(CRASHES, &note)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let made = async {
+        loop {
+            match std::fs::read_to_string(&note).ok().and_then(|run| run.parse::<u8>().ok()) {
+                Some(run) => return run,
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    let run = tokio::time::timeout(Duration::from_secs(100), made).await.expect("the host is made");
+    let machine = processes(run, 0).pop().expect("QEMU runs in the VM's control group");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Another test may have found it first.
+    cleanup_stale().unwrap();
+    let gone = async {
+        while Path::new(&format!("/proc/{machine}")).exists() || !leftovers(run).is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("all of it is removed");
+}
+
+#[tokio::test]
+async fn a_vm_that_does_not_boot_is_ended_and_its_console_quoted() {
+    let Ok(image) = found().await.image.clone() else { return eprintln!("skipped: {}", found().await) };
+    let broken = tempfile::tempdir().unwrap();
+    std::fs::copy(image.join("kernel"), broken.path().join("kernel")).unwrap();
+    // No initramfs, no root: the kernel panics, and QEMU ends.
+    std::fs::write(broken.path().join("initramfs"), "").unwrap();
+    if let Err(reason) = found().await.machines() {
+        return eprintln!("skipped: {reason}");
+    }
+    let settings = QemuSettings { image: Some(broken.path().to_owned()), ..settings() };
+    let started = QemuHost::start(settings, Arc::new(catalogue()), vec![spec("vm1")]).await;
+    let Err(error) = started else { panic!("it boots") };
+    let text = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+    let text: Vec<_> = text.map(ToString::to_string).collect();
+    assert!(text.join(": ").contains("panic"), "{text:?}");
+}
+
+/// Two joined hosts, the first with a VM.
+async fn two_hosts(settings: QemuSettings) -> Option<[QemuHost; 2]> {
+    let first = host(settings.clone(), &["vm1"]).await?;
+    let second = host(settings, &[]).await?;
+    let [a, b]: [HostId; 2] = ["a", "b"].map(|name| name.parse().unwrap());
+    QemuHost::join(&[(a, &first), (b, &second)]).await.unwrap();
+    Some([first, second])
+}
+
+#[tokio::test]
+async fn a_vm_moves_while_it_serves() {
+    let fast = QemuSettings { moving_rate: BytesPerSec(40_000_000), ..settings() };
+    let Some([first, second]) = two_hosts(fast).await else { return };
+    let (vm, runs) = (first.machines()[0].clone(), [&first, &second].map(|host| host.outside().octets()[2]));
+    let (address, had) = (vm.address().to_owned(), vm.allocation().await.unwrap());
+    // An answer of some fifteen seconds, which begins on one host and ends on the other.
+    let catalogue = catalogue();
+    let (_, object) = catalogue.find("/large").unwrap();
+    vm.set(Amount::Bandwidth(BytesPerSec(1_300_000))).await.unwrap();
+    let download = {
+        let request = get(&*vm, "/large");
+        tokio::spawn(async move { client().request(request).await.unwrap().into_body().collect().await })
+    };
+    let begun = async {
+        while vm.read().await.unwrap().egress.unwrap() < Bytes(500_000) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), begun).await.expect("the answer begins");
+
+    let moved = vm.move_to(&"b".parse().unwrap()).await.unwrap();
+    let Moved::Live(migration) = moved else { panic!("{moved:?}") };
+    eprintln!("moved in {:?}, halted for {:?}, {} copied", migration.duration, migration.downtime, migration.bytes);
+    assert!(migration.bytes > Bytes(MIB) && migration.downtime.is_some(), "{migration:?}");
+    assert_eq!((vm.state().await, vm.address()), (VmState::Up, &*address));
+    assert_eq!((processes(runs[0], 0), processes(runs[1], 0).len()), (vec![], 1));
+    let has = vm.allocation().await.unwrap();
+    assert_eq!(has, Resources { bandwidth: Some(BytesPerSec(1_300_000)), ..had });
+    assert_eq!(fetch(&client(), get(&*vm, "/small")).await.body().len(), 3_000);
+    let whole = tokio::time::timeout(Duration::from_secs(60), download).await.expect("the answer ends");
+    assert!(whole.unwrap().unwrap().to_bytes() == whole_body(object), "all of it, and nothing twice");
+
+    let reading = vm.read().await.unwrap();
+    assert_eq!(reading.life, 2);
+    assert!(reading.egress.unwrap().0 > 0, "what it sends now is counted where it is: {reading:?}");
+    let lower = Amount::Memory(Bytes(100 * MIB));
+    assert_eq!(vm.set(lower).await.unwrap(), lower);
+    vm.stop().await.unwrap();
+    vm.start().await.unwrap();
+    assert_eq!((processes(runs[0], 0), processes(runs[1], 0).len()), (vec![], 1), "it starts where it is");
+    assert_eq!(fetch(&client(), get(&*vm, "/small")).await.body().len(), 3_000);
+    first.stop().await.unwrap();
+    second.stop().await.unwrap();
+    assert_eq!(runs.map(leftovers), [const { Vec::<String>::new() }; 2]);
+}
+
+fn whole_body(object: &vibra_agent::Object) -> Vec<u8> {
+    let mut body = Vec::new();
+    while (body.len() as u64) < object.size.0 {
+        body.extend_from_slice(&object.chunk(body.len() as u64..object.size.0));
+    }
+    body
+}
+
+#[tokio::test]
+async fn a_vm_that_cannot_move_in_time_is_stopped_and_starts_there() {
+    let slow = QemuSettings { moving_rate: BytesPerSec(200_000), moving_time: Duration::from_secs(2), ..settings() };
+    let Some([first, second]) = two_hosts(slow).await else { return };
+    let (vm, runs) = (first.machines()[0].clone(), [&first, &second].map(|host| host.outside().octets()[2]));
+    // Told to stay while it is on its way, it stays and serves.
+    let b: HostId = "b".parse().unwrap();
+    let told = async {
+        while processes(runs[1], 0).is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        while vm.state().await == VmState::Up && !processes(runs[1], 0).is_empty() {
+            vm.stay();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let (stays, ()) = tokio::join!(vm.move_to(&b), told);
+    let error = stays.unwrap_err();
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("to stay"), "{error}");
+    assert_eq!(fetch(&client(), get(&*vm, "/small")).await.body().len(), 3_000);
+
+    let Moved::Stopped { why: Some(why) } = vm.move_to(&b).await.unwrap() else { panic!("it went live") };
+    assert!(why.contains("given up after 2s"), "{why}");
+    assert_eq!(vm.state().await, VmState::Down);
+    vm.start().await.unwrap();
+    assert_eq!((processes(runs[0], 0), processes(runs[1], 0).len()), (vec![], 1));
+    assert_eq!(fetch(&client(), get(&*vm, "/small")).await.body().len(), 3_000);
+    first.stop().await.unwrap();
+    second.stop().await.unwrap();
 }

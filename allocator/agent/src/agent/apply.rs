@@ -9,7 +9,7 @@ use crate::{Machine, MachineError};
 use futures_util::future::join_all;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{MissedTickBehavior, interval},
 };
 use vibra_model::{Amount, Revision, Snapshot, VmId};
@@ -22,7 +22,9 @@ pub(super) async fn run(agent: &Agent, mut snapshots: watch::Receiver<Arc<Snapsh
         travels: BTreeMap::new(),
         troubles: Troubles::default(),
         seen: Revision(0),
+        done: Arc::default(),
     };
+    let done = applier.done.clone();
     let mut ticks = interval(agent.settings.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -31,6 +33,7 @@ pub(super) async fn run(agent: &Agent, mut snapshots: watch::Receiver<Arc<Snapsh
             biased;
             // Actuators are read back although nobody asked: others may have moved them, or they may be stuck.
             _ = ticks.tick() => applier.read_back().await,
+            () = done.notified() => {}
             changed = snapshots.changed() => {
                 if changed.is_err() {
                     return;
@@ -49,6 +52,8 @@ pub(super) struct Applier<'a> {
     pub(super) travels: BTreeMap<VmId, Travel>,
     pub(super) troubles: Troubles,
     seen: Revision,
+    /// Told when something that is done beside this loop is done.
+    pub(super) done: Arc<Notify>,
 }
 
 impl Applier<'_> {

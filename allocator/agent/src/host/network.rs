@@ -96,6 +96,27 @@ impl Network {
         format!("vibra-r{run}")
     }
 
+    /// The bridge that joins the outer ends of several hosts' uplinks, where this is the first of them.
+    pub(crate) fn joint(run: u8) -> String {
+        format!("{}-lan", Self::outer_link(run))
+    }
+
+    /// Joins `networks`, of which this is the first, in this machine's own namespace.
+    pub(crate) fn join_step(&self, networks: &[Network]) -> Step {
+        let joint = Self::joint(self.run);
+        let ports = networks.iter().map(|network| {
+            let (outer, outside, inside) = (Self::outer_link(network.run), network.outside(), network.inside());
+            // Connections from outside come from the first address.
+            format!(
+                "address flush dev {outer}\nlink set dev {outer} master {joint}\n\
+                 address add {outside}/24 dev {joint}\naddress add {inside}/24 dev {joint}\n"
+            )
+        });
+        let ports: String = ports.collect();
+        Step::new("ip -batch -")
+            .with_input(format!("link add name {joint} type bridge\nlink set dev {joint} up\n{ports}"))
+    }
+
     /// Builds the host, without VMs.
     pub(crate) fn host_steps(&self) -> Vec<Step> {
         let (host, outer) = (self.host_namespace(), Self::outer_link(self.run));

@@ -135,16 +135,17 @@ impl Run {
     }
 
     fn remove_link(&self) -> Result<(), RunError> {
-        let link = Network::outer_link(self.number);
-        // It goes with its peer's namespace, but that takes the kernel a moment, and may go before it is asked to.
-        let path = Path::new("/sys/class/net").join(&link);
-        if path.exists()
-            && let Err(error) = Step::new(&format!("ip link delete {link}")).run()
-            && path.exists()
-        {
-            return Err(error.into());
-        }
-        Ok(())
+        [Network::outer_link(self.number), Network::joint(self.number)].iter().try_for_each(|link| {
+            // It goes with its peer's namespace, but that takes the kernel a moment, and may go before it is asked to.
+            let path = Path::new("/sys/class/net").join(link);
+            if path.exists()
+                && let Err(error) = Step::new(&format!("ip link delete {link}")).run()
+                && path.exists()
+            {
+                return Err(error.into());
+            }
+            Ok(())
+        })
     }
 
     fn remove_files(&self) -> Result<(), RunError> {

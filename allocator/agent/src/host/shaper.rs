@@ -128,6 +128,17 @@ impl Shaper {
         self.bring(&mut work, in_force).map(drop)
     }
 
+    /// Takes a VM's class, filters and counters away.
+    ///
+    /// # Errors
+    /// [`ShaperError`]; what is left then is taken away with the next look.
+    pub(crate) fn take(&self, class: u16) -> Result<(), ShaperError> {
+        let mut work = self.lock();
+        work.tree.remove(&class);
+        let in_force = self.read(&mut work)?;
+        self.bring(&mut work, in_force).map(drop)
+    }
+
     /// Sets the rate of a class and returns what is then in force. Orders that come while others are carried out are
     /// carried out together, in one run of `tc`, decreases before increases.
     ///

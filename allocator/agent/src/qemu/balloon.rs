@@ -148,9 +148,53 @@ fn whole_pages(bytes: Bytes) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use super::super::script::{Reply, Scripted, scripted};
     use super::*;
 
     const MIB: u64 = 1 << 20;
+
+    /// A guest whose balloon goes no lower than `least`, and that gives statistics or not.
+    fn guest(least: u64, has_driver: bool) -> Scripted {
+        let mut actual = 100 * MIB;
+        scripted(move |command, arguments| match command {
+            "query-balloon" => Reply::Return(json!({ "actual": actual })),
+            "balloon" => {
+                actual = if has_driver { arguments["value"].as_u64().unwrap().max(least) } else { actual };
+                Reply::Return(json!({}))
+            }
+            _ => Reply::Return(json!({ "last-update": u64::from(has_driver), "stats": {} })),
+        })
+    }
+
+    async fn bring(qemu: &Scripted, mib: u64) -> Result<u64, BalloonError> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        Ok(bring_to(&qemu.qmp, Bytes(mib * MIB), deadline).await?.0 / MIB)
+    }
+
+    #[tokio::test]
+    async fn a_balloon_is_brought_where_it_shall_be() {
+        let qemu = guest(0, true);
+        assert_eq!(bring(&qemu, 60).await.unwrap(), 60);
+        let aims: Vec<_> =
+            qemu.asked.lock().unwrap().iter().filter(|(command, _)| command == "balloon").cloned().collect();
+        let aims: Vec<_> = aims.iter().map(|(_, arguments)| arguments["value"].as_u64().unwrap() / MIB).collect();
+        assert_eq!(aims, [84, 68, 60]);
+        assert_eq!(bring(&qemu, 90).await.unwrap(), 90);
+    }
+
+    #[tokio::test]
+    async fn a_balloon_that_is_stuck_is_told_as_it_is() {
+        assert_eq!(bring(&guest(75 * MIB, true), 60).await.unwrap(), 75);
+        assert_eq!(bring(&guest(100 * MIB, true), 60).await.unwrap(), 100, "it speaks, so there is a driver");
+    }
+
+    #[tokio::test]
+    async fn a_guest_without_driver_is_recognised() {
+        let without = guest(0, false);
+        let error = bring(&without, 60).await.unwrap_err();
+        assert!(error.to_string().contains("no balloon driver"), "{error}");
+        assert_eq!(bring(&without, 100).await.unwrap(), 100, "nothing to do is no fault");
+    }
 
     #[test]
     fn what_a_guest_does_not_say_is_not_known() {

@@ -22,6 +22,7 @@ use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
+use vibra_guest::PORT;
 use vibra_model::Bytes;
 
 /// The program.
@@ -95,7 +96,7 @@ impl Launch {
             "-nodefaults -no-user-config -no-reboot -display none -machine pc -cpu max -smp 1 -m {memory}M \
              -accel {accelerator} -chardev stdio,id=console,signal=off -serial chardev:console \
              -mon chardev=qmp,mode=control \
-             -device virtio-serial-pci -device virtserialport,chardev=guest,name=org.vibra.guest \
+             -device virtio-serial-pci -device virtserialport,chardev=guest,name={PORT} \
              -device virtio-blk-pci,drive=content -netdev tap,id=net,ifname={tap},script=no,downscript=no \
              -device virtio-net-pci,netdev=net,mac={mac},romfile= -device virtio-balloon-pci,id=balloon",
             tap = self.tap,
@@ -192,6 +193,10 @@ impl Qemu {
         &self.qmp
     }
 
+    pub(super) fn launch(&self) -> &Launch {
+        &self.launch
+    }
+
     /// How it ended; `None` if it runs.
     pub(super) fn ended(&self) -> io::Result<Option<ExitStatus>> {
         self.child().try_wait()
@@ -224,6 +229,9 @@ impl Qemu {
         let console = String::from_utf8_lossy(&console);
         let mut last: Vec<_> =
             console.lines().map(str::trim).filter(|line| !line.is_empty()).rev().take(QUOTED).collect();
+        // Many lines may follow the one that says why.
+        let panic = console.lines().rfind(|line| line.contains("Kernel panic")).map(str::trim);
+        last.extend(panic.filter(|line| !last.contains(line)));
         last.reverse();
         match last.is_empty() {
             true => format!("{what}; its console says nothing"),

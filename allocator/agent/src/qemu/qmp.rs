@@ -170,3 +170,68 @@ fn lost(command: &str, source: io::Error) -> QmpError {
         _ => QmpError::Lost { command: command.to_owned(), source },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::script::{Reply, scripted};
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Status {
+        status: String,
+    }
+
+    #[tokio::test]
+    async fn answers_are_told_from_events_and_from_one_another() {
+        let mut count = 0;
+        let qemu = scripted(move |_, _| {
+            count += 1;
+            Reply::Return(json!({ "status": format!("{count}"), "more": [1] }))
+        });
+        for expected in ["1", "2"] {
+            assert_eq!(qemu.qmp.ask::<Status>("query-status").await.unwrap().status, expected);
+        }
+        let strange = qemu.qmp.ask::<Vec<u8>>("query-status").await.unwrap_err();
+        assert!(strange.to_string().contains("answered query-status with"), "{strange}");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_closes_mid_command_is_told_and_the_next_command_connects_anew() {
+        let mut first = true;
+        let qemu = scripted(move |_, _| match std::mem::take(&mut first) {
+            true => Reply::Close,
+            false => Reply::Return(json!({ "status": "running" })),
+        });
+        let closed = qemu.qmp.ask::<Status>("query-status").await.unwrap_err();
+        assert!(matches!(closed, QmpError::Closed { .. }), "{closed}");
+        assert!(closed.to_string().contains("during query-status"), "{closed}");
+        assert_eq!(qemu.qmp.ask::<Status>("query-status").await.unwrap().status, "running");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_and_the_connection_serves_on() {
+        let qemu = scripted(|command, _| match command {
+            "balloon" => Reply::Error("No balloon device has been activated"),
+            _ => Reply::Return(json!({ "status": "running" })),
+        });
+        let refused = qemu.qmp.order("balloon", json!({ "value": 1 })).await.unwrap_err();
+        assert_eq!(refused.to_string(), "QEMU refused balloon: No balloon device has been activated (GenericError)");
+        assert!(qemu.qmp.ask::<Status>("query-status").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn silence_and_noise_end() {
+        let qemu = scripted(|command, _| match command {
+            "a" => Reply::Silence,
+            "b" => Reply::Line("no JSON"),
+            _ => Reply::Return(json!({ "status": "running" })),
+        });
+        let silent = qemu.qmp.ask::<Status>("a").await.unwrap_err();
+        assert!(matches!(silent, QmpError::Silent { .. }), "{silent}");
+        let noise = qemu.qmp.ask::<Status>("b").await.unwrap_err();
+        assert!(matches!(noise, QmpError::Strange { .. }), "{noise}");
+        assert!(qemu.qmp.ask::<Status>("c").await.is_ok(), "and a late answer is nobody's");
+        let nobody = Qmp::new(Path::new("/nowhere/qmp")).ask::<Status>("query-status").await.unwrap_err();
+        assert!(matches!(nobody, QmpError::Connect { .. }), "{nobody}");
+    }
+}

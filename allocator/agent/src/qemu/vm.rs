@@ -3,23 +3,24 @@
 use super::{
     Inner,
     balloon::{self, GuestMemory},
-    process::{Beginning, Launch, Qemu},
+    guest::Guest,
+    migration::{self, MigrationError, Way},
+    place::Place,
+    process::{Beginning, Qemu},
     qmp::{Qmp, QmpError},
 };
 use crate::{
     Machine, MachineError, MachineSpec, Reading,
-    host::{
-        cgroup::{self, Cgroup},
-        network::Network,
-    },
+    machine::{Migration, Moved, chain},
 };
 use async_trait::async_trait;
 use serde::Deserialize;
 use std::{
     error::Error,
     io,
+    net::Ipv4Addr,
     sync::{
-        Arc, Mutex as StdMutex, PoisonError,
+        Arc, Mutex as StdMutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -27,10 +28,10 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpSocket,
-    sync::Mutex,
+    sync::{Mutex, Notify},
     time::{Instant, sleep, timeout},
 };
-use vibra_model::{Amount, Bytes, BytesPerSec, MilliCpu, Resources, VmId, VmState};
+use vibra_model::{Amount, Bytes, HostId, Resources, VmId, VmState};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -48,8 +49,10 @@ const ASKING: Duration = Duration::from_millis(50);
 pub(super) struct QemuVm {
     shared: Arc<Shared>,
     address: String,
-    /// Held by who starts or stops it.
+    /// The number of its lives. Held by who starts, stops or moves it.
     change: Mutex<u64>,
+    /// Tells a VM on its way to stay.
+    stay: Notify,
     /// What it has by order, and what a restart gives it. Whoever works on the actuators holds it until they are done,
     /// even where nobody waits for that any more: an order that was given up must not come to effect after a later one.
     has: Arc<Mutex<Resources>>,
@@ -57,44 +60,69 @@ pub(super) struct QemuVm {
 
 /// What the VM's work needs, wherever it runs.
 struct Shared {
-    host: Arc<Inner>,
     id: VmId,
-    index: usize,
-    cgroup: Box<dyn Cgroup>,
+    address: Ipv4Addr,
+    /// Where it is asked from whether it serves, as internal traffic.
+    inside: Ipv4Addr,
     /// What it has at its first start; it tells which resources are managed.
     initial: Resources,
+    /// Where it is, or is started.
+    place: StdMutex<Arc<Place>>,
     life: StdMutex<Option<Arc<Life>>>,
 }
 
-/// One life of a VM, from its start to its end.
+/// One life of a VM at one place, from its start or its coming to its end or its going.
 struct Life {
     /// The how-manieth.
     count: u64,
     qemu: Qemu,
+    guest: Guest,
     /// It served once.
     up: AtomicBool,
-    /// The network's counters at the start: they belong to the host and go on.
+    place: Arc<Place>,
+    /// The network's counters at the start: they belong to the place and go on.
     egress_before: Bytes,
     drops_before: u64,
 }
 
+impl Life {
+    /// Begins a life at `place`, whose counters were read before, by starting a QEMU that boots or waits for a state.
+    async fn begin(
+        shared: &Shared,
+        place: Arc<Place>,
+        count: u64,
+        (egress_before, drops_before): (Bytes, u64),
+        begins: Beginning,
+    ) -> io::Result<Life> {
+        let launch = place.launch(&shared.id, shared.address, begins);
+        let qemu = Qemu::start(launch, &place.host.network.host_namespace(), &place.groups()).await?;
+        let guest = Guest::listen(&qemu.launch().guest_socket());
+        Ok(Life { count, qemu, guest, up: AtomicBool::new(false), place, egress_before, drops_before })
+    }
+
+    /// Whether its process runs and its guest was not heard to fall silent: the process runs on where a guest hangs.
+    fn lives(&self) -> bool {
+        self.qemu.runs() && !self.guest.fell_silent()
+    }
+}
+
 impl QemuVm {
-    /// A VM that does not run yet; its network is made.
-    pub(super) fn make(host: Arc<Inner>, index: usize, spec: &MachineSpec) -> Result<Self, BoxError> {
+    /// A VM that does not run yet; its place on `host` is made.
+    pub(super) fn make(host: Arc<Inner>, address: Ipv4Addr, spec: &MachineSpec) -> Result<Self, BoxError> {
         let most = host.settings.boot_memory;
         if let Some(memory) = spec.initial.memory.filter(|memory| *memory > most) {
             return Err(format!("it shall have {memory} of memory and boots with {most}").into());
         }
-        host.network.tap_steps(index).iter().try_for_each(|step| step.run().map(drop))?;
-        let cgroup = host.cgroup(index);
+        let inside = host.network.inside();
+        let place = StdMutex::new(Arc::new(Place::make(host, address, spec.initial.bandwidth)?));
         let life = StdMutex::default();
-        let shared = Shared { id: spec.id.clone(), index, cgroup, initial: spec.initial, life, host };
-        let address = format!("{}:80", shared.host.network.vm(index));
+        let shared = Shared { id: spec.id.clone(), address, inside, initial: spec.initial, place, life };
         let has = Arc::new(Mutex::new(spec.initial));
-        Ok(QemuVm { shared: Arc::new(shared), address, change: Mutex::new(0), has })
+        let (address, change, stay) = (format!("{address}:80"), Mutex::new(0), Notify::new());
+        Ok(QemuVm { shared: Arc::new(shared), address, change, stay, has })
     }
 
-    /// Does blocking work on the VM, off the runtime's threads.
+    /// Does blocking work for the VM, off the runtime's threads.
     async fn blocking<T: Send + 'static>(
         &self,
         what: impl Into<String>,
@@ -112,15 +140,14 @@ impl QemuVm {
     /// Boots it and waits until it serves with no more memory than it shall have.
     async fn boot(&self, count: u64) -> Result<(), MachineError> {
         let has = *self.has.lock().await;
-        let (egress_before, drops_before) = self.blocking("make its control group", move |vm| vm.prepare(&has)).await?;
-        let host = &self.shared.host;
-        let (namespace, groups) = (host.network.host_namespace(), self.shared.cgroup.directories());
-        let qemu = Qemu::start(self.shared.launch(Beginning::Boot), &namespace, &groups).await;
-        let qemu = qemu.map_err(|error| self.failed("start QEMU", error))?;
-        let life = Arc::new(Life { count, qemu, up: AtomicBool::new(false), egress_before, drops_before });
-        self.shared.begin(life.clone());
-        let ready = timeout(host.settings.boot_time, self.shared.ready(&life)).await;
-        let late = |_| Err(life.qemu.said(&format!("it did not boot within {:?}", host.settings.boot_time)).into());
+        let before = self.blocking("make its control group", move |vm| vm.place().prepare(&has)).await?;
+        let place = self.shared.place();
+        let most = place.host.settings.boot_time;
+        let life = Life::begin(&self.shared, place, count, before, Beginning::Boot).await;
+        let life = Arc::new(life.map_err(|error| self.failed("start QEMU", error))?);
+        *self.shared.life() = Some(life.clone());
+        let ready = timeout(most, self.shared.ready(&life)).await;
+        let late = |_| Err(life.qemu.said(&format!("it did not boot within {most:?}")).into());
         ready.unwrap_or_else(late).map_err(|error: BoxError| self.failed("boot it", error))?;
         let memory = self.has.lock().await.memory;
         if let Some(memory) = memory {
@@ -139,53 +166,65 @@ impl QemuVm {
     async fn end(&self) -> Result<(), MachineError> {
         let Some(life) = self.shared.life().take() else { return Ok(()) };
         let killed = life.qemu.kill().await;
-        let end = |vm: &Shared| Ok(vm.cgroup.directories().iter().try_for_each(|group| cgroup::end(group))?);
-        self.blocking("end what QEMU left", end).await?;
+        self.blocking("end what QEMU left", move |_| Ok(life.place.end()?)).await?;
         killed.map_err(|error| self.failed("stop QEMU", error))
+    }
+
+    /// Takes it to `place` while it runs. If that fails it runs on where it was, unless it ended there.
+    async fn migrate(&self, life: &Life, place: &Arc<Place>) -> Result<(Life, Migration), BoxError> {
+        let has = *self.has.lock().await;
+        let there = place.clone();
+        let before = tokio::task::spawn_blocking(move || there.prepare(&has)).await??;
+        let next = Life::begin(&self.shared, place.clone(), life.count + 1, before, Beginning::Incoming).await?;
+        let settings = &place.host.settings;
+        let socket = next.qemu.launch().directory.join("migration");
+        let way = Way { socket: &socket, rate: settings.moving_rate, time: settings.moving_time, stay: &self.stay };
+        let migrated = migration::migrate(life.qemu.qmp(), next.qemu.qmp(), &way).await;
+        if let Err(error) = &migrated {
+            // There must never be two of it: only when it surely does not run there it may go on here.
+            next.qemu.kill().await?;
+            if matches!(error, MigrationError::NotThere(_)) {
+                life.qemu.qmp().order("cont", serde_json::json!({})).await?;
+            }
+        }
+        let migration = migrated?;
+        balloon::poll_statistics(next.qemu.qmp()).await?;
+        next.up.store(true, Ordering::Relaxed);
+        Ok((next, migration))
+    }
+
+    /// Makes `place` the VM's, with the life that it has there, if it has one, and removes the one where it was.
+    async fn settle(&self, place: Arc<Place>, life: Option<Life>) -> Result<(), MachineError> {
+        let old_life = std::mem::replace(&mut *self.shared.life(), life.map(Arc::new));
+        let old = std::mem::replace(&mut *self.shared.place.lock().unwrap_or_else(PoisonError::into_inner), place);
+        if let Some(life) = old_life {
+            life.qemu.kill().await.map_err(|error| self.failed("end QEMU where it was", error))?;
+        }
+        self.clear(old).await
+    }
+
+    /// Removes a place that is not the VM's any more.
+    async fn clear(&self, place: Arc<Place>) -> Result<(), MachineError> {
+        let clear = move |_: &Shared| {
+            place.remove();
+            Ok(())
+        };
+        self.blocking("clear where it was", clear).await
     }
 }
 
 impl Shared {
-    fn life(&self) -> std::sync::MutexGuard<'_, Option<Arc<Life>>> {
+    fn life(&self) -> MutexGuard<'_, Option<Arc<Life>>> {
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self, life: Arc<Life>) {
-        *self.life() = Some(life);
+    fn place(&self) -> Arc<Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The life whose process runs.
+    /// The life whose process runs, whether its guest still does or not.
     fn running(&self) -> Option<Arc<Life>> {
         self.life().clone().filter(|life| life.qemu.runs())
-    }
-
-    fn launch(&self, begins: Beginning) -> Launch {
-        let host = &self.host;
-        Launch {
-            name: format!("vibra-r{}-{}", host.network.run, self.id),
-            accelerator: host.accelerator,
-            image: host.image.clone(),
-            content: host.content.clone(),
-            disk: host.settings.disk,
-            memory: host.settings.boot_memory,
-            address: host.network.vm(self.index),
-            tap: Network::port(self.index),
-            directory: host.vm_directory(self.index),
-            begins,
-        }
-    }
-
-    /// A fresh control group with its limits, and the class. Returns the network's counters.
-    fn prepare(&self, has: &Resources) -> Result<(Bytes, u64), BoxError> {
-        self.cgroup.create()?;
-        if let Some(cpu) = has.cpu {
-            self.cgroup.set_cpu(cpu)?;
-        }
-        if let Some(rate) = has.bandwidth {
-            self.host.shaper.set(self.class(), rate)?;
-        }
-        let counters = self.host.shaper.counters(self.class())?;
-        Ok((counters.egress.ok_or("its egress is not counted")?, counters.drops.unwrap_or(0)))
     }
 
     /// Waits until the guest serves, or its QEMU ends.
@@ -209,36 +248,12 @@ impl Shared {
     async fn ask(&self) -> io::Result<()> {
         let asked = async {
             let socket = TcpSocket::new_v4()?;
-            socket.bind((self.host.network.inside(), 0).into())?;
-            let mut stream = socket.connect((self.host.network.vm(self.index), 80).into()).await?;
+            socket.bind((self.inside, 0).into())?;
+            let mut stream = socket.connect((self.address, 80).into()).await?;
             stream.write_all(b"HEAD / HTTP/1.0\r\n\r\n").await?;
             stream.read_u8().await.map(drop)
         };
         timeout(ANSWERING, asked).await?
-    }
-
-    fn class(&self) -> u16 {
-        Network::class(self.index)
-    }
-
-    fn rate(&self) -> Result<BytesPerSec, BoxError> {
-        self.host.shaper.rate(self.class())?.ok_or_else(|| "no limit of bandwidth is in force".into())
-    }
-
-    fn cpu(&self) -> Result<MilliCpu, BoxError> {
-        self.cgroup.cpu()?.ok_or_else(|| "no limit of CPU is in force".into())
-    }
-
-    /// Sets what the kernel limits, and reads it back.
-    fn set_outside(&self, amount: Amount) -> Result<Amount, BoxError> {
-        match amount {
-            Amount::Bandwidth(rate) => Ok(Amount::Bandwidth(self.host.shaper.set(self.class(), rate)?)),
-            Amount::Cpu(limit) => {
-                self.cgroup.set_cpu(limit)?;
-                Ok(Amount::Cpu(self.cpu()?))
-            }
-            Amount::Memory(_) => unreachable!("memory is the balloon's"),
-        }
     }
 
     /// Sets memory, and reads it back. A VM that does not run has it when it is started.
@@ -248,13 +263,14 @@ impl Shared {
         Ok(Amount::Memory(actual))
     }
 
-    /// What the host's sensors say; one that fails says nothing.
-    fn sense(&self) -> Reading {
-        let counters = self.told("network counters", self.host.shaper.counters(self.class()).map_err(BoxError::from));
+    /// What the host's sensors say of a life; one that fails says nothing.
+    fn sense(&self, life: &Life) -> Reading {
+        let (egress, drops) = self.told("network counters", life.place.counters()).unwrap_or_default();
         Reading {
-            egress: counters.and_then(|counters| counters.egress),
-            cpu_time: self.told("CPU time", self.cgroup.cpu_time().map_err(BoxError::from)),
-            drops: counters.and_then(|counters| counters.drops),
+            life: life.count,
+            egress: egress.map(|egress| egress.saturating_sub(life.egress_before)),
+            cpu_time: self.told("CPU time", life.place.cpu_time()),
+            drops: drops.map(|drops| drops.saturating_sub(life.drops_before)),
             ..Reading::default()
         }
     }
@@ -297,7 +313,8 @@ impl Machine for QemuVm {
 
     async fn start(&self) -> Result<(), MachineError> {
         let mut lives = self.change.lock().await;
-        if self.shared.running().is_some() {
+        let life = self.shared.life().clone();
+        if life.is_some_and(|life| life.lives()) {
             return Ok(());
         }
         self.end().await?;
@@ -315,8 +332,47 @@ impl Machine for QemuVm {
         self.end().await
     }
 
+    async fn move_to(&self, host: &HostId) -> Result<Moved, MachineError> {
+        let mut lives = self.change.lock().await;
+        let here = self.shared.place().host.clone();
+        let Some(peer) = here.peer(host) else {
+            self.end().await?;
+            let why = format!("no network of host {host} with VMs that serve the same is joined to its own");
+            return Ok(Moved::Stopped { why: Some(why) });
+        };
+        let rate = self.has.lock().await.bandwidth;
+        let make = move |vm: &Shared| Ok(Arc::new(Place::make(peer, vm.address, rate)?));
+        let place = self.blocking(format!("make its place on host {host}"), make).await?;
+        let why = match self.shared.running().filter(|life| life.lives()) {
+            None => "it does not run".to_owned(),
+            Some(life) => match self.migrate(&life, &place).await {
+                Ok((next, migration)) => {
+                    *lives += 1;
+                    self.settle(place, Some(next)).await?;
+                    return Ok(Moved::Live(migration));
+                }
+                Err(error) if matches!(error.downcast_ref(), Some(MigrationError::Stays)) => {
+                    self.clear(place).await?;
+                    return Err(self.failed(format!("move to host {host}"), error));
+                }
+                Err(error) => chain(&*error),
+            },
+        };
+        self.end().await?;
+        self.settle(place, None).await?;
+        Ok(Moved::Stopped { why: Some(why) })
+    }
+
+    fn moves_live(&self) -> bool {
+        !self.shared.place().host.peers().is_empty()
+    }
+
+    fn stay(&self) {
+        self.stay.notify_waiters();
+    }
+
     async fn state(&self) -> VmState {
-        match self.shared.running() {
+        match self.shared.running().filter(|life| life.lives()) {
             None => VmState::Down,
             Some(life) if life.up.load(Ordering::Relaxed) => VmState::Up,
             Some(_) => VmState::Starting,
@@ -332,7 +388,7 @@ impl Machine for QemuVm {
         let work = tokio::spawn(async move {
             let got = match amount {
                 Amount::Memory(memory) => shared.set_memory(memory).await?,
-                other => tokio::task::spawn_blocking(move || shared.set_outside(other)).await??,
+                other => tokio::task::spawn_blocking(move || shared.place().set(other)).await??,
             };
             has.set(amount);
             Ok::<_, BoxError>(got)
@@ -345,9 +401,10 @@ impl Machine for QemuVm {
         let has = *self.has.lock().await;
         let what = "read its allocation";
         let outside = move |vm: &Shared| {
-            let bandwidth = has.bandwidth.map(|_| vm.rate()).transpose()?;
-            // A VM that never ran has no control group, and gets what it shall have when it is started.
-            let cpu = has.cpu.map(|cpu| vm.cpu().or_else(|error| vm.running().map_or(Ok(cpu), |_| Err(error))));
+            let place = vm.place();
+            let bandwidth = has.bandwidth.map(|_| place.rate()).transpose()?;
+            // A VM that never ran here has no control group, and gets what it shall have when it is started.
+            let cpu = has.cpu.map(|cpu| place.cpu().or_else(|error| vm.running().map_or(Ok(cpu), |_| Err(error))));
             Ok(Resources { bandwidth, cpu: cpu.transpose()?, memory: has.memory })
         };
         let mut actual = self.blocking(what, outside).await?;
@@ -362,15 +419,20 @@ impl Machine for QemuVm {
         let Some(life) = self.shared.running() else {
             return Err(self.failed("read its sensors", "it does not run"));
         };
-        let mut reading = self.blocking("read its sensors", |vm| Ok(vm.sense())).await?;
+        let sensed = life.clone();
+        let mut reading = self.blocking("read its sensors", move |vm| Ok(vm.sense(&sensed))).await?;
         let memory = self.shared.guest_memory(life.qemu.qmp()).await;
         let disk = disk_read(life.qemu.qmp()).await.map_err(BoxError::from);
-        reading.life = life.count;
-        reading.egress = reading.egress.map(|egress| egress.saturating_sub(life.egress_before));
-        reading.drops = reading.drops.map(|drops| drops.saturating_sub(life.drops_before));
         reading.disk_blocks = self.shared.told("disk reads", disk).flatten().map(|bytes| bytes / 512);
         reading.memory_in_use = memory.in_use();
         reading.swapped = memory.swapped();
+        if let Some(report) = life.guest.report() {
+            // Each report is one request for the server's status.
+            let asked = report.sequence.saturating_add(1);
+            reading.requests = report.server.map(|server| server.requests.saturating_sub(asked));
+            reading.in_flight = report.server.map(|server| server.in_flight);
+            reading.working_set = report.working_set.map(|estimate| Bytes(estimate.bytes));
+        }
         Ok(reading)
     }
 }
