@@ -1,6 +1,9 @@
 //! Mitigation: which VMs leave hosts that are too full, and where they go (section 5.6.2).
 
-use super::survey::{Each, Site, Survey, Unit, each};
+use super::{
+    order::{Measures, Order},
+    survey::{Each, Site, Survey, Unit, each},
+};
 use std::cmp::Ordering;
 use vibra_model::{Move, Plan, Reason, Refusal, Resource, VmState};
 
@@ -27,11 +30,11 @@ struct Step {
 
 /// What a site can still take.
 #[derive(Debug, Clone, Copy)]
-struct Slack {
+pub(super) struct Slack {
     /// Of load, below the threshold; negative where it is overloaded.
-    load: Each<f64>,
+    pub(super) load: Each<f64>,
     /// Of shares.
-    share: Each<i128>,
+    pub(super) share: Each<i128>,
 }
 
 impl Slack {
@@ -55,9 +58,83 @@ impl Slack {
         self
     }
 
+    /// Of each the more that one of the two has.
+    pub(super) fn or(self, other: Slack) -> Slack {
+        let more = |r: usize| self.share[r].max(other.share[r]);
+        Slack { load: each(|r| self.load[r as usize].max(other.load[r as usize])), share: each(|r| more(r as usize)) }
+    }
+
+    /// Whether there is no overload.
+    fn is_cool(&self) -> bool {
+        self.load.iter().all(|slack| *slack >= 0.0)
+    }
+
     fn takes(&self, load: &Each<f64>, most: &Each<u64>) -> bool {
         (0..3).all(|r| load[r] <= self.load[r] && i128::from(most[r]) <= self.share[r])
     }
+}
+
+/// What is found out once it is asked for, and does not change while a plan is made.
+struct Estimates {
+    /// By how much the load of each site is foreseen to rise.
+    rises: Vec<Option<Each<f64>>>,
+    /// What each VM needs at its peak.
+    peaks: Vec<Option<Each<f64>>>,
+}
+
+impl Estimates {
+    fn rise(&mut self, survey: &Survey<'_>, site: usize) -> Each<f64> {
+        *self.rises[site].get_or_insert_with(|| each(|resource| survey.rise(&survey.sites[site], resource)))
+    }
+
+    fn peak(&mut self, survey: &Survey<'_>, unit: usize) -> Each<f64> {
+        *self.peaks[unit].get_or_insert_with(|| {
+            let vm = &survey.units[unit];
+            each(|resource| match resource {
+                Resource::Memory => vm.load[Resource::Memory as usize],
+                flow => survey.peak(vm, flow).unwrap_or(0.0),
+            })
+        })
+    }
+}
+
+/// The VMs of a site that may move, the lowest volume-to-size ratio first.
+fn lowest<'s>(survey: &'s Survey<'_>, site: usize) -> impl Iterator<Item = usize> + 's {
+    let units = survey.sites[site].units.iter().rev().copied();
+    units.filter(|&unit| survey.units[unit].vm.state == VmState::Up)
+}
+
+/// How many VMs of `other`, those of the lowest ratio, make room for `unit`, which needs `need` there.
+fn partners(survey: &Survey<'_>, unit: usize, (other, slack): (usize, &Slack), need: &Each<f64>) -> Option<usize> {
+    let (most, mut slack) = (&survey.units[unit].most, *slack);
+    let enough = |partner: usize| {
+        slack = slack.without(&survey.units[partner].load, &survey.units[partner].most);
+        slack.takes(need, most)
+    };
+    lowest(survey, other).position(enough).map(|place| place + 1)
+}
+
+/// Whether `site` carries less of whatever it has too much of once `unit` was exchanged for `partners`, and no more than it
+/// may of the rest.
+fn relieves(
+    survey: &Survey<'_>,
+    estimates: &mut Estimates,
+    unit: usize,
+    (site, partners): (usize, impl Iterator<Item = usize>),
+) -> bool {
+    let (mut more, mut wants) = ([0.0; 3], [0; 3]);
+    for partner in partners {
+        more = add(more, estimates.peak(survey, partner));
+        wants.iter_mut().zip(survey.units[partner].wants).for_each(|(sum, wants): (&mut u64, u64)| *sum += wants);
+    }
+    let (gone, host) = (&survey.units[unit], &survey.sites[site]);
+    (0..3).all(|r| {
+        let Some(room) = host.room[r] else { return true };
+        let limit = survey.parameters.threshold * room as f64;
+        let load = host.load[r] - gone.load[r] + more[r];
+        let shares = host.wants[r].saturating_sub(gone.wants[r]).saturating_add(wants[r]);
+        (load <= limit || more[r] < gone.load[r]) && (shares <= room || wants[r] < gone.wants[r])
+    })
 }
 
 /// A plan of moves in the making.
@@ -70,11 +147,8 @@ pub(super) struct Mitigation<'s, 'a> {
     site_volumes: Vec<f64>,
     slacks: Vec<Slack>,
     /// Sites that VMs may be brought to, by volume, the least first.
-    order: Vec<usize>,
-    /// By how much sites' loads are foreseen to rise, where that was asked for.
-    rises: Vec<Option<Each<f64>>>,
-    /// What each VM needs at its peak, where that was asked for.
-    peaks: Vec<Option<Each<f64>>>,
+    order: Order,
+    estimates: Estimates,
     steps: Vec<Step>,
 }
 
@@ -86,16 +160,19 @@ impl<'s, 'a> Mitigation<'s, 'a> {
         for site in &mut survey.sites {
             site.units.sort_by(|&a, &b| by_ratio(&ratios, a, b));
         }
-        let (rises, peaks) = (vec![None; survey.sites.len()], vec![None; survey.units.len()]);
-        let (site_volumes, slacks, order, steps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut new = Mitigation { survey, volumes, ratios, site_volumes, slacks, order, rises, peaks, steps };
+        let estimates = Estimates { rises: vec![None; survey.sites.len()], peaks: vec![None; survey.units.len()] };
+        let (site_volumes, slacks, order, steps) = (Vec::new(), Vec::new(), Order::default(), Vec::new());
+        let mut new = Mitigation { survey, volumes, ratios, site_volumes, slacks, order, estimates, steps };
         let sites = 0..new.survey.sites.len();
         new.site_volumes = sites.clone().map(|site| new.site_volume(site)).collect();
         new.slacks = sites.clone().map(|site| new.slack(site)).collect();
-        new.order = sites.filter(|&site| new.survey.receives(&new.survey.sites[site])).collect();
-        let volumes = &new.site_volumes;
-        new.order.sort_by(|&a, &b| by_volume(volumes, a, b));
+        let receives = sites.filter(|&site| new.survey.receives(&new.survey.sites[site]));
+        new.order = Order::new(receives, new.measures());
         new
+    }
+
+    fn measures(&self) -> Measures<'_> {
+        Measures { volumes: &self.site_volumes, slacks: &self.slacks }
     }
 
     fn slack(&self, site: usize) -> Slack {
@@ -173,17 +250,15 @@ impl<'s, 'a> Mitigation<'s, 'a> {
                 most[r] += may[r];
             }
         }
-        for place in 0..self.order.len() {
-            let site = self.order[place];
+        let Mitigation { survey, order, slacks, estimates, .. } = self;
+        let takes = |slack: &Slack| slack.takes(&load, &most);
+        order.find(takes, |site| {
             // What is foreseen costs most to find out, and is mostly nothing: so it comes last.
-            if self.slacks[site].takes(&load, &most) && !except.contains(&site) && {
-                let foreseen = add(load, self.rise(site));
-                self.slacks[site].takes(&foreseen, &most)
-            } {
-                return Some(site);
+            takes(&slacks[site]) && !except.contains(&site) && {
+                let foreseen = add(load, estimates.rise(survey, site));
+                slacks[site].takes(&foreseen, &most)
             }
-        }
-        None
+        })
     }
 
     /// Exchanges VMs of a high ratio with ones of a low ratio elsewhere.
@@ -192,39 +267,36 @@ impl<'s, 'a> Mitigation<'s, 'a> {
             if self.is_cool(site) {
                 return;
             }
-            for place in 0..self.order.len() {
-                let other = self.order[place];
-                // A host that is overloaded itself helps nobody.
-                let underloaded = self.slacks[other].load.iter().all(|slack| *slack >= 0.0);
-                if underloaded && other != site && self.exchange(unit, site, other).is_some() {
+            let mut tried = vec![site];
+            while let Some(other) = self.swap_site(unit, site, &tried) {
+                if self.exchange(unit, site, other) {
                     break;
                 }
+                tried.push(other);
             }
         }
     }
 
-    /// As few VMs of `other` as make room for `unit`, those of the lowest ratio.
-    fn partners(&mut self, unit: usize, other: usize) -> Option<Vec<usize>> {
-        let need = add(self.peak(unit), self.rise(other));
-        let (units, most) = (&self.survey.units, self.survey.units[unit].most);
-        let mut slack = self.slacks[other];
-        let lowest = self.survey.sites[other].units.iter().rev();
-        let movable = lowest.filter(|&&partner| units[partner].vm.state == VmState::Up);
-        for (count, &partner) in movable.clone().enumerate() {
-            slack = slack.without(&units[partner].load, &units[partner].most);
-            if slack.takes(&need, &most) {
-                return Some(movable.take(count + 1).copied().collect());
+    /// The least loaded site but for those of `except` that is not overloaded itself, since such a one helps nobody, and
+    /// where an exchange for `unit` would relieve `site`.
+    fn swap_site(&mut self, unit: usize, site: usize, except: &[usize]) -> Option<usize> {
+        let Mitigation { survey, order, slacks, estimates, .. } = self;
+        let (survey, peak) = (&**survey, estimates.peak(survey, unit));
+        order.find(Slack::is_cool, |other| {
+            let slack = &slacks[other];
+            slack.is_cool() && !except.contains(&other) && {
+                let need = add(peak, estimates.rise(survey, other));
+                let count = partners(survey, unit, (other, slack), &need);
+                count.is_some_and(|count| relieves(survey, estimates, unit, (site, lowest(survey, other).take(count))))
             }
-        }
-        None
+        })
     }
 
-    /// Exchanges `unit` of `site` with as few VMs of `other` as make room for it.
-    fn exchange(&mut self, unit: usize, site: usize, other: usize) -> Option<()> {
-        let partners = self.partners(unit, other)?;
-        if !self.relieves(site, unit, &partners) {
-            return None;
-        }
+    /// Exchanges `unit` of `site` with as few VMs of `other` as make room for it; whether that was possible.
+    fn exchange(&mut self, unit: usize, site: usize, other: usize) -> bool {
+        let need = add(self.peak(unit), self.estimates.rise(self.survey, other));
+        let Some(count) = partners(self.survey, unit, (other, &self.slacks[other]), &need) else { return false };
+        let partners: Vec<_> = lowest(self.survey, other).take(count).collect();
         let bytes = |units: &[usize]| units.iter().map(|&unit| size(&self.survey.units[unit])).sum::<f64>();
         // The smaller side goes by way of the scratch host.
         let small = bytes(&partners) <= bytes(&[unit]);
@@ -247,7 +319,7 @@ impl<'s, 'a> Mitigation<'s, 'a> {
         while !done && self.steps.len() > before {
             self.take_back();
         }
-        done.then_some(())
+        done
     }
 
     /// Without a scratch host: both hosts hold the VMs for the time of a move. Only what they are allocated must fit
@@ -276,27 +348,6 @@ impl<'s, 'a> Mitigation<'s, 'a> {
         kept.or_else(|| self.first_fit(units, &[site, other]))
     }
 
-    /// Whether `site` carries less of whatever it has too much of after the swap, and no less than it may of the rest.
-    fn relieves(&mut self, site: usize, unit: usize, partners: &[usize]) -> bool {
-        let come: Vec<_> = partners.iter().map(|&partner| self.peak(partner)).collect();
-        let (gone, host) = (&self.survey.units[unit], &self.survey.sites[site]);
-        Resource::ALL.map(|resource| resource as usize).into_iter().all(|r| {
-            let Some(room) = host.room[r] else { return true };
-            let limit = self.survey.parameters.threshold * room as f64;
-            let more: f64 = come.iter().map(|peaks| peaks[r]).sum();
-            let wants: u64 = partners.iter().map(|&partner| self.survey.units[partner].wants[r]).sum();
-            let load = host.load[r] - gone.load[r] + more;
-            let shares = host.wants[r].saturating_sub(gone.wants[r]).saturating_add(wants);
-            (load <= limit || more < gone.load[r]) && (shares <= room || wants < gone.wants[r])
-        })
-    }
-
-    /// By how much the load of a site is foreseen to rise.
-    fn rise(&mut self, site: usize) -> Each<f64> {
-        let survey = &*self.survey;
-        *self.rises[site].get_or_insert_with(|| each(|resource| survey.rise(&survey.sites[site], resource)))
-    }
-
     /// Whether a site has room for the shares that `units` may come to have.
     fn has_shares(&self, site: usize, units: &[usize]) -> bool {
         let most = |r: usize| units.iter().map(|&unit| i128::from(self.survey.units[unit].most[r])).sum::<i128>();
@@ -321,14 +372,7 @@ impl<'s, 'a> Mitigation<'s, 'a> {
 
     /// What a VM needs at its peak.
     fn peak(&mut self, unit: usize) -> Each<f64> {
-        let survey = &*self.survey;
-        *self.peaks[unit].get_or_insert_with(|| {
-            let vm = &survey.units[unit];
-            each(|resource| match resource {
-                Resource::Memory => vm.load[Resource::Memory as usize],
-                flow => survey.peak(vm, flow).unwrap_or(0.0),
-            })
-        })
+        self.estimates.peak(self.survey, unit)
     }
 
     fn step(&mut self, unit: usize, to: usize, rule: &'static str) {
@@ -368,16 +412,13 @@ impl<'s, 'a> Mitigation<'s, 'a> {
 
     /// Reckons a site anew, and brings it to its place in the order.
     fn reckon(&mut self, site: usize) {
-        self.slacks[site] = self.slack(site);
-        let place = self.order.binary_search_by(|&other| by_volume(&self.site_volumes, other, site));
-        let volume = self.site_volume(site);
-        if let Ok(place) = place {
-            self.order.remove(place);
-            self.site_volumes[site] = volume;
-            let place = self.order.partition_point(|&other| by_volume(&self.site_volumes, other, site).is_lt());
-            self.order.insert(place, site);
+        let (slack, volume) = (self.slack(site), self.site_volume(site));
+        let measures = Measures { volumes: &self.site_volumes, slacks: &self.slacks };
+        let ordered = self.order.remove(site, measures);
+        (self.slacks[site], self.site_volumes[site]) = (slack, volume);
+        if ordered {
+            self.order.insert(site, Measures { volumes: &self.site_volumes, slacks: &self.slacks });
         }
-        self.site_volumes[site] = volume;
     }
 
     /// The volume of a site. Of memory a black box shows only pressure.
@@ -417,10 +458,6 @@ impl<'s, 'a> Mitigation<'s, 'a> {
             Reason::new("its host is overloaded, and no moves can help").with("volume", self.site_volumes[site]);
         Some(Refusal { vm, resource: fullest?, reason })
     }
-}
-
-fn by_volume(volumes: &[f64], a: usize, b: usize) -> Ordering {
-    volumes[a].total_cmp(&volumes[b]).then(a.cmp(&b))
 }
 
 /// The highest ratio first.

@@ -2,6 +2,8 @@
 //! (virtual data centers dissertation, chapter 5).
 
 mod mitigate;
+mod order;
+
 mod parameters;
 mod profile;
 mod provision;
