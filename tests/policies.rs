@@ -235,3 +235,33 @@ fn a_planned_move_is_made_live_and_the_vm_serves_from_its_new_host() {
     again.terminate();
     again.end().ended_with(0);
 }
+
+#[test]
+fn dps_moves_the_least_used_vm_off_a_full_host_live() {
+    // The hot URL's two servers want twice what they have, and their host has no more.
+    let cluster = cluster(BANDWIDTH, r#"bandwidth = { policy = "dps-bank", migrate = true }"#);
+    let text = cluster.folder.read("vibra.toml");
+    let (bought, has) = (format!("bandwidth = \"{}kB/s\", memory", BOUND / 1000), "bandwidth = \"100MB/s\", memory");
+    assert_eq!((text.matches(&bought).count(), text.matches(has).count()), (1, 1));
+    let text = text.replace(&bought, "bandwidth = \"240kB/s\", memory").replace(has, "bandwidth = \"240kB/s\", memory");
+    let second = "[[host]]\nname = \"h2\"\ncapacity = { bandwidth = \"100MB/s\", memory = \"1GiB\" }\n";
+    cluster.folder.write("vibra.toml", format!("{text}\n{second}"));
+    let cluster = Arc::new(cluster);
+
+    let (process, address) = up(&cluster);
+    let witness = Witness::watching(&cluster);
+    let load = load(&cluster, address, 30);
+    let done = decided(&cluster, "that a move is done", |decision| {
+        is(decision, "move") && decision["outcome"]["stage"]["done"].is_object()
+    });
+    drop(load);
+    let outcome = &done["outcome"];
+    assert_eq!((&outcome["from"], &outcome["to"]), (&"h1".into(), &"h2".into()), "{done}");
+    let planned = outcome["decision"].to_string();
+    vibra(&cluster.folder, &["explain", "--decision", &planned])
+        .ended_with(0)
+        .with_stdout(&["host h1 -> h2: least used VM of a full host to the least used host"]);
+    witness.attests();
+    process.terminate();
+    process.end().ended_with(0);
+}

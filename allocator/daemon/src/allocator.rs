@@ -3,7 +3,7 @@
 use crate::{
     Core, Decision, Entry, Inputs, LOG_SIZE, Log, Outcome, Recipe, Shadowed, Stage, Verdict,
     log_file::{About, LogFile, Made},
-    moves::{Mover, impossible, outcome},
+    moves::Mover,
 };
 use std::{
     fmt,
@@ -18,6 +18,7 @@ use tokio::{
 };
 use vibra_client::{ClientError, Directory, Follower, follow};
 use vibra_model::{Command, CustomerId, Plan, Rejection, Snapshot, Timestamp, UsageWindow};
+use vibra_policy::View;
 
 /// The time between decisions unless it is configured (section 3.5).
 pub const INTERVAL: Duration = Duration::from_secs(3);
@@ -240,7 +241,8 @@ impl Allocator {
             let entry = self.decide(Known { snapshot, usage: usage.clone(), from }).await;
             if !matches!(entry.outcome, Outcome::Stale { .. }) {
                 if matches!(entry.outcome, Outcome::Accepted { .. }) && !entry.plan.moves.is_empty() {
-                    self.move_vms(&entry, follower).await;
+                    let mover = Mover { directory: self.directory.clone(), follower, stopping: self.stopping.clone() };
+                    mover.make_all(&entry, self).await;
                 }
                 break;
             }
@@ -255,31 +257,6 @@ impl Allocator {
         }
     }
 
-    /// Makes the moves of a plan that was accepted, one after another, and logs how they go. Where one fails, or cannot
-    /// be made at all, the plan was for another world than this: the rest is left out.
-    async fn move_vms(&mut self, decided: &Entry, follower: &Follower) {
-        let (directory, moves) = (self.directory.clone(), &decided.plan.moves);
-        let mover = Mover { directory: &*directory, follower, stopping: self.stopping.clone() };
-        let snapshot = follower.current().await;
-        if let Some((step, why)) = impossible(moves, &snapshot) {
-            let stage = Stage::Failed { why: format!("no move is begun: {why}"), left_out: moves.len() - 1 };
-            return self.note(outcome(decided.id, step, stage)).await;
-        }
-        for (number, step) in (1..).zip(moves) {
-            self.note(outcome(decided.id, step, Stage::Begun)).await;
-            let made = mover.make(step).await;
-            let failed = made.is_err();
-            let stage = match made {
-                Ok(took) => Stage::Done { took_ms: took.as_millis() as u64 },
-                Err(why) => Stage::Failed { why, left_out: moves.len() - number },
-            };
-            self.note(outcome(decided.id, step, stage)).await;
-            if failed {
-                return;
-            }
-        }
-    }
-
     /// Decides, has that carried out and logs it.
     async fn decide(&mut self, known: Known) -> Arc<Entry> {
         let (now, wants_state) = ((self.settings.clock)(), self.file.as_ref().is_some_and(LogFile::wants_state));
@@ -287,7 +264,7 @@ impl Allocator {
         let (state, decision) = self
             .blocking(move |core, _| {
                 let state = wants_state.then(|| core.save());
-                (state, core.step(&of.snapshot, &of.usage, now))
+                (state, of.decided_by(core, now))
             })
             .await;
         let outcome = propose(&*self.directory, self.settings.mode, &decision).await;
@@ -308,7 +285,7 @@ impl Allocator {
     }
 
     /// Logs that nothing was decided.
-    async fn note(&mut self, outcome: Outcome) {
+    pub(crate) async fn note(&mut self, outcome: Outcome) {
         let nothing = Decision {
             at: (self.settings.clock)(),
             inputs: Inputs::default(),
@@ -360,10 +337,17 @@ impl Allocator {
     }
 }
 
+impl Known {
+    fn decided_by(&self, core: &mut Core, now: Timestamp) -> Decision {
+        let customer = core.customer().clone();
+        core.decide(&View::shared(&self.snapshot, &customer, &self.usage), now)
+    }
+}
+
 impl Shadow {
     /// What it would do, and its alarms.
     fn step(&mut self, known: &Known, now: Timestamp) -> (Shadowed, Vec<String>) {
-        let decision = self.core.step(&known.snapshot, &known.usage, now);
+        let decision = known.decided_by(&mut self.core, now);
         let faults = match decision.verdict {
             Verdict::Faulty(faults) => faults.iter().map(ToString::to_string).collect(),
             _ => Vec::new(),

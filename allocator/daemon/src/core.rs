@@ -97,19 +97,24 @@ impl Core {
         &self.limits.customer
     }
 
-    /// Decides at `now`. A policy that has no plan changes nothing this time. One that panics, or fails for good, is
-    /// replaced by `static`, with an alarm.
+    /// Decides at `now` on a snapshot and the usage, as [`decide`](Self::decide) does.
     pub fn step(&mut self, snapshot: &Snapshot, usage: &UsageWindow, now: Timestamp) -> Decision {
-        let customer = self.limits.customer.clone();
-        let view = View::new(snapshot, &customer, usage);
-        let inputs = Inputs::of(&view);
-        self.freshness.take_in(&view, now);
+        let customer = self.customer().clone();
+        self.decide(&View::new(snapshot, &customer, usage), now)
+    }
+
+    /// Decides at `now` on a view of its customer. A policy that has no plan changes nothing this time. One that panics, or
+    /// fails for good, is replaced by `static`, with an alarm.
+    pub fn decide(&mut self, view: &View<'_>, now: Timestamp) -> Decision {
+        debug_assert_eq!(view.customer(), self.customer());
+        let (inputs, snapshot) = (Inputs::of(view), view.snapshot());
+        self.freshness.take_in(view, now);
         let nothing = Plan { base: snapshot.revision(), ..Plan::default() };
         if self.freshness.heard().is_none_or(|heard| now.since(heard) > SILENCE) {
             return Decision { at: now, inputs, plan: nothing, verdict: Verdict::TooOld, alarms: Vec::new() };
         }
         let mut alarms = Vec::new();
-        let plan = self.policies.decide_each(&view, |policy, view| {
+        let plan = self.policies.decide_each(view, |policy, view| {
             attempt(policy, view, now).unwrap_or_else(|failure| {
                 alarms.push(alarm(&**policy, &failure));
                 if let Failure::Lasting(_) = failure {

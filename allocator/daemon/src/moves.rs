@@ -1,6 +1,6 @@
 //! Carrying a plan's moves out, one after another.
 
-use crate::{Outcome, Stage, allocator::patient};
+use crate::{Allocator, Entry, Outcome, Stage, allocator::patient};
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
@@ -16,19 +16,19 @@ const TRIES: usize = 3;
 
 /// What moves are carried out with.
 pub(crate) struct Mover<'a> {
-    pub(crate) directory: &'a dyn Directory,
+    pub(crate) directory: Arc<dyn Directory>,
     pub(crate) follower: &'a Follower,
     /// True once the allocator is to stop.
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
 /// What the outcome of a step says of it.
-pub(crate) fn outcome(decision: u64, step: &Move, stage: Stage) -> Outcome {
+fn outcome(decision: u64, step: &Move, stage: Stage) -> Outcome {
     Outcome::Move { decision, vm: step.vm.clone(), from: step.from.clone(), to: step.to.clone(), stage }
 }
 
 /// The first of `moves` that no agents can make, and why.
-pub(crate) fn impossible<'a>(moves: &'a [Move], snapshot: &Snapshot) -> Option<(&'a Move, String)> {
+fn impossible<'a>(moves: &'a [Move], snapshot: &Snapshot) -> Option<(&'a Move, String)> {
     moves.iter().find_map(|step| {
         let vm = snapshot.vm(&step.vm)?;
         let refused = snapshot.may_take(vm, &step.from, &step.to).err()?;
@@ -37,11 +37,35 @@ pub(crate) fn impossible<'a>(moves: &'a [Move], snapshot: &Snapshot) -> Option<(
 }
 
 impl Mover<'_> {
+    /// Makes the moves of a plan that was accepted, one after another, and has `allocator` log how they go. Where one fails,
+    /// or cannot be made at all, the plan was for another world than this: the rest is left out.
+    pub(crate) async fn make_all(&self, decided: &Entry, allocator: &mut Allocator) {
+        let moves = &decided.plan.moves;
+        let snapshot = self.follower.current().await;
+        if let Some((step, why)) = impossible(moves, &snapshot) {
+            let stage = Stage::Failed { why: format!("no move is begun: {why}"), left_out: moves.len() - 1 };
+            return allocator.note(outcome(decided.id, step, stage)).await;
+        }
+        for (number, step) in (1..).zip(moves) {
+            allocator.note(outcome(decided.id, step, Stage::Begun)).await;
+            let made = self.make(step).await;
+            let failed = made.is_err();
+            let stage = match made {
+                Ok(took) => Stage::Done { took_ms: took.as_millis() as u64 },
+                Err(why) => Stage::Failed { why, left_out: moves.len() - number },
+            };
+            allocator.note(outcome(decided.id, step, stage)).await;
+            if failed {
+                return;
+            }
+        }
+    }
+
     /// Makes one move, and waits until the VM serves where it went. Returns how long it took.
     ///
     /// # Errors
     /// Why the VM did not go.
-    pub(crate) async fn make(&self, step: &Move) -> Result<Duration, String> {
+    async fn make(&self, step: &Move) -> Result<Duration, String> {
         let began = Instant::now();
         let asked = self.ask(step).await?;
         let mut snapshots = self.follower.snapshots();

@@ -4,10 +4,7 @@ use crate::core::message;
 use serde_json::Value;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
-    },
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread,
     time::Duration,
 };
@@ -86,10 +83,9 @@ impl Policy for Watched {
 
     fn attempt(&mut self, view: &View<'_>, now: Timestamp) -> Result<Plan, Failure> {
         // The thread may outlive what the view borrows.
-        let snapshot = Arc::new(view.snapshot().clone());
-        let (customer, usage) = (view.customer().clone(), view.usage().clone());
+        let ((snapshot, usage), customer) = (view.kept(), view.customer().clone());
         let planned = view.planned().to_vec();
-        self.ask(move |policy| policy.attempt(&View::new(&snapshot, &customer, &usage).after(&planned), now))?
+        self.ask(move |policy| policy.attempt(&View::shared(&snapshot, &customer, &usage).after(&planned), now))?
     }
 
     fn save(&self) -> Value {

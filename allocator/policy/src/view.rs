@@ -1,7 +1,7 @@
 //! What a policy sees.
 
 use foldhash::fast::FixedState;
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 use vibra_model::{Action, CustomerId, Host, HostId, Resource, Resources, Snapshot, UsageWindow, Vm, VmId};
 
 /// What a policy decides on: the directory at one revision, the usage since the last decision, and whose VMs.
@@ -13,6 +13,8 @@ pub struct View<'a> {
     snapshot: &'a Snapshot,
     customer: &'a CustomerId,
     usage: &'a UsageWindow,
+    /// Both, where they can be kept beyond the view.
+    shared: Option<(&'a Arc<Snapshot>, &'a Arc<UsageWindow>)>,
     /// The hosts that have a limit, each with what VMs of other customers, and VMs on their way there, shall have.
     hosts: Vec<(&'a Host, Resources)>,
     /// Where in `hosts` a host is, by the address of its id's text in the snapshot, which its VMs share: to read and
@@ -33,7 +35,7 @@ impl<'a> View<'a> {
         let hosts: Vec<_> = limited.map(|host| (host, Resources::NONE)).collect();
         let numbers = hosts.iter().zip(0..).map(|((host, _), number)| (address(&host.id), number)).collect();
         let planned = HashMap::default();
-        let mut view = View { snapshot, customer, usage, hosts, numbers, planned, actions: &[] };
+        let mut view = View { snapshot, customer, usage, shared: None, hosts, numbers, planned, actions: &[] };
         if snapshot.customers().any(|other| other.id != *customer) {
             for vm in snapshot.vms().filter(|vm| vm.customer != *customer) {
                 let Some(host) = view.host_of(vm) else { continue };
@@ -48,6 +50,20 @@ impl<'a> View<'a> {
             *others = sum(others, &vm.desired.resources);
         }
         view
+    }
+
+    /// The same as [`new`](Self::new), of what can be kept beyond the view without being copied.
+    pub fn shared(snapshot: &'a Arc<Snapshot>, customer: &'a CustomerId, usage: &'a Arc<UsageWindow>) -> Self {
+        View { shared: Some((snapshot, usage)), ..View::new(snapshot, customer, usage) }
+    }
+
+    /// The directory and the usage, for longer than the view lives. They are copied unless the view is of
+    /// [shared](Self::shared) ones.
+    pub fn kept(&self) -> (Arc<Snapshot>, Arc<UsageWindow>) {
+        match self.shared {
+            Some((snapshot, usage)) => (snapshot.clone(), usage.clone()),
+            None => (Arc::new(self.snapshot.clone()), Arc::new(self.usage.clone())),
+        }
     }
 
     /// The directory.
@@ -155,6 +171,16 @@ mod tests {
     use super::*;
     use crate::testing::*;
     use vibra_model::{Command, Customer, VmSpec};
+
+    #[test]
+    fn what_is_shared_is_kept_without_a_copy() {
+        let directory = Arc::new(cluster(100, &[None], &[Seed::up(1, 10)]));
+        let (shop, usage): (CustomerId, _) = (id("shop"), Arc::new(UsageWindow::default()));
+        let view = View::shared(&directory, &shop, &usage);
+        let (one, other) = (view.after(&[]).kept(), View::new(&directory, &shop, &usage).kept());
+        assert!(Arc::ptr_eq(&one.0, &directory) && Arc::ptr_eq(&one.1, &usage));
+        assert!(!Arc::ptr_eq(&other.0, &directory) && *other.0 == *directory);
+    }
 
     #[test]
     fn a_host_leaves_what_other_customers_do_not_have() {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{View, demand::demand};
 use std::collections::BTreeMap;
-use vibra_model::{Host, HostId, HostState, Move, Reason, Resource, Snapshot, Vm};
+use vibra_model::{Host, HostId, HostState, Move, Reason, Resource, Vm};
 
 /// What is used to this part is fully used: what is measured never quite reaches the whole.
 const FULLY_USED: f64 = 0.95;
@@ -53,7 +53,7 @@ pub(super) fn relieve(view: &View<'_>, peers: &mut Peers<'_>, resource: Resource
         let to = loads.iter().find(|load| {
             load.host.id != bottleneck.host.id
                 && load.with(least.used as f64) < bottleneck.utilisation()
-                && fits(view.snapshot(), peers, least, (load.host, resource))
+                && fits(view, peers, least, (load.host, resource))
         })?;
         let reason = Reason::new("least used VM of a full host to the least used host")
             .with("used", least.used as f64)
@@ -89,15 +89,16 @@ fn loads<'a>(view: &View<'a>, peers: &Peers<'_>, resource: Resource) -> Vec<Load
     hosts.filter_map(load).collect()
 }
 
-/// Whether `host` has room for all that the VM has, in whatever resource, once the exchange is done.
-fn fits(snapshot: &Snapshot, peers: &Peers<'_>, moved: &Peer<'_>, (host, resource): (&Host, Resource)) -> bool {
+/// Whether `host` has room for all that the VM has, in whatever resource, once the exchange is done. Of other resources VMs
+/// count with the larger of what they have and what their policies have planned, of which the guard may leave things out.
+fn fits(view: &View<'_>, peers: &Peers<'_>, moved: &Peer<'_>, (host, resource): (&Host, Resource)) -> bool {
     Resource::ALL.into_iter().all(|kind| {
         let Some(capacity) = host.capacity.get(kind) else { return true };
         let share = |vm: &Vm| match peers.number(&vm.id).filter(|_| kind == resource) {
             Some(number) => peers.peers[number].share,
-            None => vm.desired(kind).unwrap_or(0),
+            None => vm.desired(kind).max(view.share(vm, kind)).unwrap_or(0),
         };
-        let taken = snapshot.vms_on(&host.id).map(share).fold(0, u64::saturating_add);
+        let taken = view.snapshot().vms_on(&host.id).map(share).fold(0, u64::saturating_add);
         taken.saturating_add(share(moved.vm)) <= capacity
     })
 }
