@@ -3,7 +3,7 @@
 //! Every 30 ms each VM that ran lately is credited its part of these 30 ms, by weight; what it runs is debited. Those who
 //! have not overdrawn (`Under`) run before those who have (`Over`), each class in turn for at most 30 ms, so that no
 //! time is left idle while anyone can run. A VM that wakes up and has not overdrawn runs at once (`Boost`) until the next
-//! tick. Debits are exact here, where Xen 3 charges whoever runs at each tick of 10 ms.
+//! tick. Who is debited for what is a matter of [`Debits`].
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,6 +13,16 @@ pub(super) const TICK: u64 = 10_000;
 const PERIOD: u64 = 30_000;
 /// Work without end.
 pub(super) const ENDLESS: u64 = u64::MAX;
+
+/// What a VM's credit is debited with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Debits {
+    /// What it ran.
+    #[default]
+    Exact,
+    /// As Xen 3 has it: whoever runs at a tick pays for the whole 10 ms since the last one, and nobody else anything.
+    Sampled,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Priority {
@@ -38,11 +48,12 @@ pub(super) struct Vcpu {
 /// The CPU of one host.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Credit {
+    debits: Debits,
     vcpus: BTreeMap<usize, Vcpu>,
     /// Who could run, by priority and then by turn.
     queue: VecDeque<usize>,
     running: Option<usize>,
-    /// Up to when the one that runs was debited.
+    /// Up to when what the one that runs did is counted.
     since: u64,
     turn_ends: u64,
 }
@@ -51,9 +62,18 @@ impl Vcpu {
     pub(super) fn new(weight: u64) -> Self {
         Vcpu { weight, credit: 0, priority: Priority::Under, active: false, work: 0, used: 0 }
     }
+
+    fn debit(&mut self, time: u64) {
+        self.credit -= time as i64;
+        self.active = true;
+    }
 }
 
 impl Credit {
+    pub(super) fn new(debits: Debits) -> Self {
+        Credit { debits, ..Credit::default() }
+    }
+
     /// Places a VM here; it goes on with the work that it has.
     pub(super) fn insert(&mut self, vm: usize, vcpu: Vcpu, now: u64) {
         let runnable = vcpu.work > 0;
@@ -141,10 +161,13 @@ impl Credit {
     /// Every [`TICK`]: who runs on loses its boost.
     pub(super) fn tick(&mut self, now: u64) {
         self.charge(now);
-        if let Some(vcpu) = self.running.and_then(|vm| self.vcpus.get_mut(&vm))
-            && vcpu.priority == Priority::Boost
-        {
-            vcpu.priority = Priority::Under;
+        if let Some(vcpu) = self.running.and_then(|vm| self.vcpus.get_mut(&vm)) {
+            if vcpu.priority == Priority::Boost {
+                vcpu.priority = Priority::Under;
+            }
+            if self.debits == Debits::Sampled {
+                vcpu.debit(TICK);
+            }
         }
         if now.is_multiple_of(PERIOD) {
             self.account();
@@ -165,7 +188,7 @@ impl Credit {
         self.queue.make_contiguous().sort_by_key(|vm| self.vcpus[vm].priority);
     }
 
-    /// Debits the one that runs.
+    /// Counts what the one that runs has done.
     fn charge(&mut self, now: u64) {
         let ran = now.saturating_sub(self.since);
         self.since = now;
@@ -174,8 +197,9 @@ impl Credit {
             return;
         }
         vcpu.used += ran;
-        vcpu.credit -= ran as i64;
-        vcpu.active = true;
+        if self.debits == Debits::Exact {
+            vcpu.debit(ran);
+        }
         if vcpu.work != ENDLESS {
             vcpu.work = vcpu.work.saturating_sub(ran);
         }
@@ -202,7 +226,11 @@ mod tests {
 
     /// Runs VMs that work for so long and then sleep for so long, and tells what part of a CPU each got.
     fn shares(vms: &[(u64, u64, u64)], seconds: u64) -> Vec<f64> {
-        let mut cpu = Credit::default();
+        shares_with(Debits::Exact, vms, seconds)
+    }
+
+    fn shares_with(debits: Debits, vms: &[(u64, u64, u64)], seconds: u64) -> Vec<f64> {
+        let mut cpu = Credit::new(debits);
         let mut wakes: Vec<Option<u64>> = vec![None; vms.len()];
         for (vm, &(weight, work, _)) in vms.iter().enumerate() {
             cpu.insert(vm, Vcpu::new(weight), 0);
@@ -243,6 +271,14 @@ mod tests {
         // Debts beyond 30 ms are forgiven, from which small weights gain.
         let three = shares(&[(100, ENDLESS, 0), (200, ENDLESS, 0), (700, ENDLESS, 0)], 30);
         assert!(three[0] < 0.15 && three[1] < 0.25 && three[2] > 0.6, "{three:?}");
+    }
+
+    #[test]
+    fn who_rests_at_every_tick_pays_nothing_where_debits_are_sampled() {
+        let vms = [(100, 4_000, 6_000), (900, ENDLESS, 0)];
+        close(&shares_with(Debits::Exact, &vms, 30), &[0.1, 0.9]);
+        close(&shares_with(Debits::Sampled, &vms, 30), &[0.4, 0.6]);
+        close(&shares_with(Debits::Sampled, &[(500, ENDLESS, 0), (250, ENDLESS, 0)], 30), &[0.667, 0.333]);
     }
 
     #[test]

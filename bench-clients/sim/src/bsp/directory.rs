@@ -30,6 +30,11 @@ pub(super) fn host_id(host: usize) -> HostId {
     id(&format!("host{host:03}"))
 }
 
+/// The number of the host with this [id](host_id).
+pub(super) fn host_number(host: &HostId) -> usize {
+    host.as_str()["host".len()..].parse().expect("an id of a simulated host")
+}
+
 /// The id of the VM of a node.
 pub(super) fn vm_id(program: usize, node: usize) -> VmId {
     id(&format!("p{program:03}n{node:03}"))
@@ -77,11 +82,17 @@ impl Directory {
         self.policies.retain(|(known, _)| *known != customer);
     }
 
-    /// Lets every policy decide in its turn, and carries out what it plans but for moves, which are returned.
+    /// Lets every policy decide in its turn, and carries out what it plans. A move of which `begins` says that it can be made
+    /// now, and for which there is room, takes its place at once, so that nobody else does; those are returned.
     ///
     /// # Panics
     /// If a plan breaks a rule: policies must not.
-    pub(super) fn exchange(&mut self, usage: &UsageWindow, now: Timestamp) -> Vec<Move> {
+    pub(super) fn exchange(
+        &mut self,
+        usage: &UsageWindow,
+        now: Timestamp,
+        mut begins: impl FnMut(&Move, usize) -> bool,
+    ) -> Vec<Move> {
         let mut moves = Vec::new();
         let mut policies = std::mem::take(&mut self.policies);
         for (customer, policy) in &mut policies {
@@ -90,7 +101,11 @@ impl Directory {
             let checked = check(&plan, &self.snapshot, &limits);
             let checked = checked.unwrap_or_else(|faults| panic!("{} broke rules: {faults:?}", policy.name()));
             self.run(&Command::Propose(checked.proposal()));
-            moves.extend(plan.moves);
+            for step in plan.moves {
+                if begins(&step, moves.len()) && self.relocate(&step.vm, &step.to) {
+                    moves.push(step);
+                }
+            }
         }
         self.policies = policies;
         moves
@@ -101,8 +116,8 @@ impl Directory {
         self.snapshot.vm(vm)?.desired(Resource::Cpu)
     }
 
-    /// A VM is on another host now. `false` if there is no room for its share any more.
-    pub(super) fn relocate(&mut self, vm: &VmId, host: &HostId) -> bool {
+    /// Puts a VM on another host. `false` if there is no room for its share.
+    fn relocate(&mut self, vm: &VmId, host: &HostId) -> bool {
         let Some(vm) = self.snapshot.vm(vm) else { return false };
         let command = Command::PutVm(VmSpec {
             id: vm.id.clone(),

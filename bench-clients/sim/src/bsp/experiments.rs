@@ -1,6 +1,6 @@
 //! The text's experiments (sections 5.5.4 to 5.5.6).
 
-use super::{Exchange, Program, Setup, Topology};
+use super::{Debits, Exchange, Program, Setup, Topology};
 use crate::stream;
 use rand_chacha::rand_core::Rng;
 use std::time::Duration;
@@ -49,6 +49,8 @@ pub fn half_booked<'a>(
         programs: vec![program],
         exchange,
         migration: MIGRATION,
+        concurrent: 1,
+        debits: Debits::default(),
     }
 }
 
@@ -63,6 +65,8 @@ pub fn two_copies(exchange: Option<Exchange<'_>>) -> Setup<'_> {
         programs: vec![program; 2],
         exchange,
         migration: MIGRATION,
+        concurrent: 1,
+        debits: Debits::default(),
     }
 }
 
@@ -94,5 +98,7 @@ pub fn large<'a>(
         programs: (0..instances).map(program).collect(),
         exchange,
         migration: MIGRATION,
+        concurrent: 1,
+        debits: Debits::default(),
     }
 }

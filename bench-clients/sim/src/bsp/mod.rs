@@ -7,7 +7,7 @@
 //!
 //! What the text leaves open, and what is chosen here: messages take no time (the text's own simulator has no network
 //! either); VMs report once a second; a migrated VM runs on where it was until its migration time is over, as live
-//! migration has it, and one VM migrates at a time; the VMs of a program that has ended are gone.
+//! migration has it, and, unless it is said otherwise, one VM migrates at a time; the VMs of a program that has ended are gone.
 
 mod credit;
 mod directory;
@@ -16,6 +16,7 @@ mod program;
 mod topology;
 mod world;
 
+pub use credit::Debits;
 pub use experiments::{CYCLE, LARGE, MIGRATION, half_booked, large, patterns, two_copies};
 pub use program::Program;
 pub use topology::Topology;

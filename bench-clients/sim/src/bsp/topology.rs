@@ -13,6 +13,8 @@ pub enum Topology {
     Hypercube(u32),
     /// Each of so many nodes with each other: a barrier.
     AllToAll(usize),
+    /// So many nodes in a row, each of which sends to the next one alone: nobody waits for whoever comes after.
+    Pipeline(usize),
 }
 
 impl Topology {
@@ -25,13 +27,14 @@ impl Topology {
     pub fn nodes(&self) -> usize {
         match self {
             Topology::Mesh(sides) | Topology::Torus(sides) => sides.iter().product(),
-            Topology::Tree(nodes) | Topology::AllToAll(nodes) => *nodes,
+            Topology::Tree(nodes) | Topology::AllToAll(nodes) | Topology::Pipeline(nodes) => *nodes,
             Topology::Hypercube(dimensions) => 1 << dimensions,
         }
     }
 
-    /// With whom each node exchanges messages, in ascending order. If one is another's neighbour then so is that its.
-    pub fn neighbours(&self) -> Vec<Vec<usize>> {
+    /// Whose messages each node waits for, in ascending order. But for a [pipeline](Topology::Pipeline), messages go both
+    /// ways.
+    pub fn senders(&self) -> Vec<Vec<usize>> {
         let of = |node: usize| -> Vec<usize> {
             let mut found: Vec<usize> = match self {
                 Topology::Mesh(sides) => {
@@ -47,6 +50,7 @@ impl Topology {
                 }
                 Topology::Hypercube(dimensions) => (0..*dimensions).map(|dimension| node ^ (1 << dimension)).collect(),
                 Topology::AllToAll(nodes) => (0..*nodes).collect(),
+                Topology::Pipeline(_) => node.checked_sub(1).into_iter().collect(),
             };
             found.retain(|&other| other != node);
             found.sort_unstable();
@@ -54,6 +58,13 @@ impl Topology {
             found
         };
         (0..self.nodes()).map(of).collect()
+    }
+
+    /// Who waits for the messages of each node, in ascending order.
+    pub fn receivers(&self) -> Vec<Vec<usize>> {
+        let senders = self.senders();
+        let of = |node: usize| (0..senders.len()).filter(|&other| senders[other].contains(&node)).collect();
+        (0..senders.len()).map(of).collect()
     }
 }
 
@@ -73,18 +84,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_are_those_of_the_topology() {
-        assert_eq!(Topology::line(4).neighbours(), [vec![1], vec![0, 2], vec![1, 3], vec![2]]);
-        assert_eq!(Topology::Torus(vec![4]).neighbours()[0], [1, 3]);
-        assert_eq!(Topology::Mesh(vec![3, 2]).neighbours()[1], [0, 2, 4]);
-        assert_eq!(Topology::Torus(vec![3, 3]).neighbours()[0], [1, 2, 3, 6]);
-        assert_eq!(Topology::Tree(6).neighbours(), [vec![1, 2], vec![0, 3, 4], vec![0, 5], vec![1], vec![1], vec![2]]);
-        assert_eq!(Topology::Hypercube(3).neighbours()[5], [1, 4, 7]);
-        assert_eq!(Topology::AllToAll(3).neighbours()[1], [0, 2]);
+    fn senders_are_those_of_the_topology() {
+        assert_eq!(Topology::line(4).senders(), [vec![1], vec![0, 2], vec![1, 3], vec![2]]);
+        assert_eq!(Topology::Torus(vec![4]).senders()[0], [1, 3]);
+        assert_eq!(Topology::Mesh(vec![3, 2]).senders()[1], [0, 2, 4]);
+        assert_eq!(Topology::Torus(vec![3, 3]).senders()[0], [1, 2, 3, 6]);
+        assert_eq!(Topology::Tree(6).senders(), [vec![1, 2], vec![0, 3, 4], vec![0, 5], vec![1], vec![1], vec![2]]);
+        assert_eq!(Topology::Hypercube(3).senders()[5], [1, 4, 7]);
+        assert_eq!(Topology::AllToAll(3).senders()[1], [0, 2]);
     }
 
     #[test]
-    fn messages_go_both_ways() {
+    fn messages_go_both_ways_but_in_a_pipeline() {
         let all = [
             Topology::line(5),
             Topology::Mesh(vec![2, 3, 4]),
@@ -94,14 +105,13 @@ mod tests {
             Topology::AllToAll(5),
         ];
         for topology in all {
-            let neighbours = topology.neighbours();
-            assert_eq!(neighbours.len(), topology.nodes());
-            for (node, list) in neighbours.iter().enumerate() {
-                assert!(
-                    !list.is_empty() && list.iter().all(|&other| neighbours[other].contains(&node)),
-                    "{topology:?}"
-                );
-            }
+            let senders = topology.senders();
+            assert_eq!(senders.len(), topology.nodes());
+            assert_eq!(senders, topology.receivers(), "{topology:?}");
+            assert!(senders.iter().all(|list| !list.is_empty()), "{topology:?}");
         }
+        let pipeline = Topology::Pipeline(3);
+        assert_eq!(pipeline.senders(), [vec![], vec![0], vec![1]]);
+        assert_eq!(pipeline.receivers(), [vec![1], vec![2], vec![]]);
     }
 }

@@ -2,12 +2,12 @@
 
 use super::{
     Program,
-    credit::{Credit, ENDLESS, TICK, Vcpu},
-    directory::{Directory, host_id, micros, vm_id},
+    credit::{Credit, Debits, ENDLESS, TICK, Vcpu},
+    directory::{Directory, host_number, micros, vm_id},
 };
 use crate::Queue;
-use std::{fmt, time::Duration};
-use vibra_model::{HostId, MilliCpu, Timestamp, UsageSample, UsageWindow, VmId};
+use std::{collections::BTreeSet, fmt, time::Duration};
+use vibra_model::{MilliCpu, Move, Timestamp, UsageSample, UsageWindow, VmId};
 use vibra_policy::Policy;
 
 /// The time between samples of a VM: agents report every second.
@@ -28,6 +28,10 @@ pub struct Setup<'a> {
     pub exchange: Option<Exchange<'a>>,
     /// How long a VM migrates.
     pub migration: Duration,
+    /// How many VMs may migrate at once.
+    pub concurrent: usize,
+    /// How hosts count what VMs ran.
+    pub debits: Debits,
 }
 
 /// The policy that each program has.
@@ -116,17 +120,18 @@ struct World<'a> {
     nodes: Vec<Node>,
     /// The number of each program's first node.
     first: Vec<usize>,
-    neighbours: Vec<Vec<Vec<usize>>>,
+    /// Of each program, whose messages each node waits for, and who waits for its.
+    senders: Vec<Vec<Vec<usize>>>,
+    receivers: Vec<Vec<Vec<usize>>>,
     directory: Directory,
     usage: UsageWindow,
     samples: u64,
-    migrating: bool,
+    migrating: BTreeSet<usize>,
     ended: Vec<Option<Timestamp>>,
     shares: Vec<Shares>,
     migrations: Vec<Migrated>,
 }
 
-#[derive(Default)]
 struct Host {
     cpu: Credit,
     changes: u64,
@@ -160,8 +165,9 @@ impl<'a> World<'a> {
         }
         let mut world = World {
             queue: Queue::default(),
-            hosts: (0..setup.hosts).map(|_| Host::default()).collect(),
-            neighbours: setup.programs.iter().map(|program| program.topology.neighbours()).collect(),
+            hosts: (0..setup.hosts).map(|_| Host { cpu: Credit::new(setup.debits), changes: 0 }).collect(),
+            senders: setup.programs.iter().map(|program| program.topology.senders()).collect(),
+            receivers: setup.programs.iter().map(|program| program.topology.receivers()).collect(),
             ended: vec![None; setup.programs.len()],
             setup,
             nodes,
@@ -169,7 +175,7 @@ impl<'a> World<'a> {
             directory,
             usage: UsageWindow::default(),
             samples: 0,
-            migrating: false,
+            migrating: BTreeSet::new(),
             shares: Vec::new(),
             migrations: Vec::new(),
         };
@@ -241,7 +247,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A node has done an iteration: it goes on, waits for a neighbour, or was the last of its program.
+    /// A node has done an iteration: it goes on, waits for a message, or was the last of its program.
     fn complete(&mut self, vm: usize) {
         let now = self.now();
         let Node { program, node, host, .. } = self.nodes[vm];
@@ -254,13 +260,13 @@ impl<'a> World<'a> {
             let work = self.work(vm);
             self.hosts[host].cpu.give(vm, work, now);
         }
-        for i in 0..self.neighbours[program][node].len() {
-            let other = self.first[program] + self.neighbours[program][node][i];
+        for i in 0..self.receivers[program][node].len() {
+            let other = self.first[program] + self.receivers[program][node][i];
             if self.nodes[other].waits && self.may_go_on(other) {
                 self.wake(other, node);
             }
         }
-        let nodes = self.neighbours[program].len();
+        let nodes = self.senders[program].len();
         let own = &self.nodes[self.first[program]..][..nodes];
         if own.iter().all(|node| node.done == iterations) {
             self.ended[program] = Some(self.queue.now());
@@ -268,11 +274,11 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Whether all neighbours have done as many iterations as this one.
+    /// Whether all whose messages a node waits for have done as many iterations as this one.
     fn may_go_on(&self, vm: usize) -> bool {
         let Node { program, node, done, .. } = self.nodes[vm];
         let first = self.first[program];
-        self.neighbours[program][node].iter().all(|other| self.nodes[first + other].done >= done)
+        self.senders[program][node].iter().all(|other| self.nodes[first + other].done >= done)
     }
 
     /// The message of node `from` of the same program wakes a node up.
@@ -312,31 +318,29 @@ impl<'a> World<'a> {
 
     fn exchange(&mut self) {
         let usage = std::mem::take(&mut self.usage);
-        let moves = self.directory.exchange(&usage, self.queue.now());
+        let free = self.setup.concurrent - self.migrating.len();
+        // What is too much at once is decided on anew when others are there.
+        let (nodes, migrating) = (&self.nodes, &self.migrating);
+        let number = |id: &VmId| nodes.iter().position(|node| node.id == *id).expect("a node of the program");
+        let begins = |step: &Move, begun: usize| begun < free && !migrating.contains(&number(&step.vm));
+        let moves = self.directory.exchange(&usage, self.queue.now(), begins);
+        let begun: Vec<_> = moves.iter().map(|step| (number(&step.vm), host_number(&step.to))).collect();
         for vm in 0..self.nodes.len() {
             if let Some(share) = self.directory.share(&self.nodes[vm].id) {
                 self.hosts[self.nodes[vm].host].cpu.set_weight(vm, share);
             }
         }
         self.note_shares();
-        // One after another: what comes later is decided on anew when this one is there.
-        if let Some(step) = moves.first().filter(|_| !self.migrating) {
-            let vm = self.nodes.iter().position(|node| node.id == step.vm);
-            let to = (0..self.hosts.len()).find(|&host| host_id(host) == step.to);
-            if let (Some(vm), Some(to)) = (vm, to) {
-                self.migrating = true;
-                self.queue.schedule(self.queue.now().after(self.setup.migration), Event::Arrival { vm, to });
-            }
+        let arrives = self.queue.now().after(self.setup.migration);
+        for (vm, to) in begun {
+            self.migrating.insert(vm);
+            self.queue.schedule(arrives, Event::Arrival { vm, to });
         }
     }
 
     fn arrive(&mut self, vm: usize, to: usize) {
-        self.migrating = false;
+        self.migrating.remove(&vm);
         let now = self.now();
-        let host: HostId = host_id(to);
-        if !self.directory.relocate(&self.nodes[vm].id, &host) {
-            return;
-        }
         let from = std::mem::replace(&mut self.nodes[vm].host, to);
         if let Some(vcpu) = self.hosts[from].cpu.remove(vm, now) {
             self.hosts[to].cpu.insert(vm, vcpu, now);

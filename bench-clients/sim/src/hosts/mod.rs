@@ -14,7 +14,9 @@ mod world;
 
 pub use hindsight::{Hindsight, best_fixed, best_of_all};
 pub use outcome::{Moved, Outcome, Service};
-pub use scenario::{Overload, Scenario, figure_5_5, hot_hosts, prototype, resolved_by, steady_window, table_5_1};
+pub use scenario::{
+    Overload, Resolved, Scenario, Spread, figure_5_5, hot_hosts, prototype, resolved_by, steady_window, table_5_1,
+};
 pub use world::{Settings, World};
 
 use vibra_model::VmSpec;

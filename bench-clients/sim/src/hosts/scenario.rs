@@ -117,9 +117,10 @@ fn between(random: &mut impl Rng, from: f64, to: f64) -> f64 {
     from + (to - from) * (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// `whole` in `count` random parts, none of which is more than thrice another.
-fn parts(random: &mut impl Rng, whole: f64, count: usize) -> Vec<f64> {
-    let weights: Vec<f64> = (0..count).map(|_| between(random, 0.5, 1.5)).collect();
+/// `whole` in `count` random parts, none of which is more than `ratio` times another.
+fn parts(random: &mut impl Rng, whole: f64, (count, ratio): (usize, f64)) -> Vec<f64> {
+    let least = 2.0 / (1.0 + ratio);
+    let weights: Vec<f64> = (0..count).map(|_| between(random, least, 2.0 - least)).collect();
     let sum: f64 = weights.iter().sum();
     weights.into_iter().map(|weight| whole * weight / sum).collect()
 }
@@ -143,7 +144,7 @@ pub fn prototype(seed: u64, overload: Overload) -> Scenario {
             6..10 => between(&mut random, 0.45, 0.60),
             _ => calm,
         };
-        let shares = parts(&mut random, 1.0, vms);
+        let shares = parts(&mut random, 1.0, (vms, 3.0));
         let other = between(&mut random, 0.05, 0.20);
         for share in shares {
             let memory = 128 + 64 * (random.next_u64() % 4);
@@ -164,18 +165,33 @@ pub fn prototype(seed: u64, overload: Overload) -> Scenario {
     scenario
 }
 
+/// How loads are spread over hosts and VMs in [`hot_hosts`]: of both the paper gives the means alone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// A host's load is so far from its mean at most, as a share of its CPU.
+    pub hosts: f64,
+    /// A VM's load is at most so many times that of another one of its host.
+    pub vms: f64,
+}
+
+impl Default for Spread {
+    /// Ten points, and a factor of three.
+    fn default() -> Self {
+        Spread { hosts: 0.1, vms: 3.0 }
+    }
+}
+
 /// Section 5.7.9: fifty hosts with three VMs each, of which `hot` are at 85 % of their CPU on average and the others at 45 %.
-/// The paper gives the means alone; here hosts are within 10 points of them, a host's VMs within a factor of three of one
-/// another, and all VMs have 256 MiB.
-pub fn hot_hosts(seed: u64, hot: usize) -> Scenario {
+/// All VMs have 256 MiB.
+pub fn hot_hosts(seed: u64, hot: usize, spread: Spread) -> Scenario {
     let names: Vec<String> = (0..50).map(|number| format!("pm{number:02}")).collect();
     let hosts: Vec<_> = names.iter().map(|name| (name.as_str(), 2048)).collect();
     let mut scenario = Scenario::on(&hosts, 5);
     for (number, name) in names.iter().enumerate() {
         let mut random = stream(seed, number as u64);
         let mean = if number < hot { 0.85 } else { 0.45 };
-        let level = between(&mut random, mean - 0.1, mean + 0.1);
-        for (vm, load) in parts(&mut random, level, 3).into_iter().enumerate() {
+        let level = between(&mut random, mean - spread.hosts, mean + spread.hosts);
+        for (vm, load) in parts(&mut random, level, (3, spread.vms)).into_iter().enumerate() {
             scenario.add(&format!("vm{number:02}-{vm}"), name, 256, vec![cpu(load * CPU as f64)]);
         }
     }
@@ -196,8 +212,19 @@ pub fn steady_window(scenario: &Scenario, measurements: usize) -> UsageWindow {
     UsageWindow(scenario.guests.iter().map(samples).collect())
 }
 
-/// How many of the hosts that are above `threshold` of their CPU no longer are, and how many newly are, after `moves`.
-pub fn resolved_by(scenario: &Scenario, moves: &[Move], threshold: f64) -> (usize, usize) {
+/// What moves do to hosts that are overloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolved {
+    /// How many were overloaded and are not any more.
+    pub resolved: usize,
+    /// How many still are.
+    pub left: usize,
+    /// How many newly are.
+    pub new: usize,
+}
+
+/// What `moves` do to the hosts that are above `threshold` of their CPU.
+pub fn resolved_by(scenario: &Scenario, moves: &[Move], threshold: f64) -> Resolved {
     let mut places: BTreeMap<_, &HostId> =
         scenario.guests.iter().map(|guest| (&guest.spec.id, &guest.spec.host)).collect();
     let hot = |places: &BTreeMap<_, &HostId>| {
@@ -211,6 +238,6 @@ pub fn resolved_by(scenario: &Scenario, moves: &[Move], threshold: f64) -> (usiz
     let before = hot(&places);
     places.extend(moves.iter().map(|step| (&step.vm, &step.to)));
     let after = hot(&places);
-    let resolved = before.keys().filter(|host| !after.contains_key(*host)).count();
-    (resolved, after.keys().filter(|host| !before.contains_key(*host)).count())
+    let left = before.keys().filter(|host| after.contains_key(*host)).count();
+    Resolved { resolved: before.len() - left, left, new: after.len() - left }
 }
