@@ -112,3 +112,26 @@ fn the_dissertations_tables_are_repeated_with_one_report() {
     let pages = |row: usize| document["rows"][row][3].as_f64().expect("measured");
     assert!(pages(1) > 1000.0 && pages(2) < 100.0, "LARD remembers, Charsum does not: {document}");
 }
+
+#[test]
+fn a_figure_on_vms_is_measured_and_ends_when_it_is_asked_to() {
+    let folder = Folder::new();
+    let arguments = ["figures", "--quick", "--only", "3.6", "--in-process", "--out", "out"];
+    let asked = Running::start(&folder, &arguments);
+    asked.says("a cluster", |text| text.contains("cluster: servers in this process (as asked for)").then_some(()));
+    asked.terminate();
+    asked.end_within(LIMIT).ended_with(4).with_stderr(&["3.6: stopped as asked for"]);
+
+    let said = Running::start(&folder, &arguments).end_within(LIMIT);
+    // On a machine that is busy with other work every run may be void; then the table says so.
+    assert!(matches!(said.code, 0 | 3), "{said:?}");
+    let document: serde_json::Value = serde_json::from_str(&folder.read("out/3.6.json")).expect("JSON");
+    let rows = document["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 4, "{document}");
+    for row in rows {
+        let (mean, runs, void) = (&row[2], row[5].as_f64(), row[6].as_f64());
+        assert_eq!(mean.is_null(), runs == Some(0.0), "{document}");
+        assert!(runs == Some(1.0) || void == Some(3.0), "a run is measured, or void three times: {document}");
+    }
+    contains_all("the report", &folder.read("out/report.html"), &["Figure 3.6", "every 3 s, to the fastest setting"]);
+}

@@ -556,6 +556,13 @@ pub(crate) struct Figures {
     /// report.html, which ties them together.
     #[arg(long, value_name = "DIR", conflicts_with = "list")]
     pub(crate) out: Option<PathBuf>,
+    /// Use in-process servers even where network namespaces could be made.
+    #[arg(long)]
+    pub(crate) in_process: bool,
+    /// The most rounds in which measurements on VMs are repeated, until the 95 % confidence intervals are within 5 % of the means.
+    /// One in a quick look.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(crate) rounds: u64,
     /// The seed of traces, of arrival times within a second, and of everything else that is random.
     #[arg(long, default_value_t = 1998)]
     pub(crate) seed: u64,

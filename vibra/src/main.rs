@@ -8,6 +8,7 @@ mod demo;
 mod exit;
 mod figure;
 mod figures;
+mod live;
 mod parts;
 mod progress;
 mod simulate;

@@ -82,8 +82,8 @@ pub enum HostError {
     /// The disk image of what is served could not be made.
     #[error("could not make the disk image of what is served")]
     Content(#[source] io::Error),
-    /// No control groups.
-    #[error("could not find control groups")]
+    /// No control groups, or they refuse.
+    #[error("could not use control groups")]
     Cgroups(#[source] io::Error),
     /// The host's network could not be made.
     #[error("could not make the host's network")]
@@ -191,6 +191,21 @@ impl NamespaceHost {
     /// for one, files may be on no disk of their own. `None` if they give what was asked for.
     pub fn unthrottled(&self) -> Option<&Reason> {
         self.inner.disk.as_ref().err().filter(|_| self.inner.settings.disk.is_some())
+    }
+
+    /// Limits what each VM's disk gives, until the VM is started anew: it then has what
+    /// [`NamespaceSettings::disk`] says. Nothing happens where disks cannot be limited: see
+    /// [`unthrottled`](Self::unthrottled).
+    ///
+    /// # Errors
+    /// [`HostError::Cgroups`] where the kernel refuses.
+    pub async fn limit_disks(&self, limit: DiskLimit) -> Result<(), HostError> {
+        let (inner, vms) = (self.inner.clone(), self.machines.len());
+        let work = move || {
+            let Ok(disk) = &inner.disk else { return Ok(()) };
+            (0..vms).try_for_each(|index| inner.cgroup(index).limit_disk(disk, limit))
+        };
+        tokio::task::spawn_blocking(work).await?.map_err(HostError::Cgroups)
     }
 
     /// This machine's address outside the data centre: what is sent to it is shaped. Connections from this machine to

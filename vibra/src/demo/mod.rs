@@ -1,24 +1,33 @@
 //! `vibra demo`: a four-VM cluster on this machine, one trace, seven ways to serve it, one table.
 
-mod cluster;
 mod run;
 mod variants;
 mod verdict;
-
-pub(crate) use run::{FLOOR, HOST};
 
 use crate::{
     cli,
     commands::trace,
     exit::{Failure, Outcome},
+    live::{Cluster, Equipment},
     parts::stop,
     progress,
 };
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use vibra_model::{Bytes, BytesPerSec, Resources};
 use vibra_report::{DemoRow, DemoSetup, Document, Provenance, demo_table};
 use vibra_trace::Trace;
+
+/// How many VMs: as in section 3.5.
+const VMS: usize = 4;
+/// The memory of each, as in section 3.5.3.
+const MEMORY: Bytes = Bytes(48 << 20);
+
+/// What each VM has at first.
+fn initial(bandwidth: BytesPerSec) -> Resources {
+    Resources { bandwidth: Some(bandwidth), memory: Some(MEMORY), cpu: None }
+}
 
 /// How long each variant runs before it is measured, unless it is measured for less: caches fill for the first time, and
 /// the allocator decides for the first time after one interval, 3 s, whereupon what queued until then has to drain.
@@ -86,7 +95,9 @@ pub(crate) fn run(args: &cli::Demo) -> Outcome {
 
 /// Measures every variant on one cluster; with the rows comes what the cluster's VMs are.
 async fn all(args: &cli::Demo, trace: &Trace) -> anyhow::Result<(Vec<DemoRow>, DemoRow, &'static str)> {
-    let cluster = cluster::Cluster::start(args.in_process, trace).await?;
+    let each = initial(variants::BANDWIDTH);
+    let equipment = Equipment { vms: VMS, each, in_process: args.in_process, docroots: None };
+    let cluster = Cluster::start(&equipment, &trace.objects).await?;
     eprintln!("cluster: {}", cluster.description());
     eprintln!("trace:   {} ({}), {} requests a variant", trace.name, trace.origin, trace.requests.len());
     let variants: Vec<_> = variants::rows().into_iter().chain([variants::with_less()]).collect();
@@ -107,9 +118,9 @@ async fn all(args: &cli::Demo, trace: &Trace) -> anyhow::Result<(Vec<DemoRow>, D
 fn setup(args: &cli::Demo, trace: &Trace, kind: &'static str, less: DemoRow) -> Setup {
     Setup {
         common: DemoSetup { cluster: kind.to_owned(), trace: format!("{} ({})", trace.name, trace.origin) },
-        vms: cluster::VMS,
+        vms: VMS,
         bandwidth_per_vm_bytes_per_s: variants::BANDWIDTH.0,
-        memory_per_vm_bytes: cluster::MEMORY.0,
+        memory_per_vm_bytes: MEMORY.0,
         seconds: args.seconds,
         warm_up_seconds: warm_up(args).as_secs(),
         less_bandwidth: LessBandwidth { bandwidth_per_vm_bytes_per_s: variants::with_less().bandwidth.0, row: less },

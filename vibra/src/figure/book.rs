@@ -87,6 +87,9 @@ impl Book {
                 write(folder, figure, provenance, run.quick, measured)?;
             }
             fates.push((figure, fate));
+            if run.is_stopped() {
+                break;
+            }
         }
         run.bar.finish_and_clear();
         if let Some(folder) = folder {

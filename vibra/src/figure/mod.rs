@@ -13,7 +13,7 @@ pub(crate) use book::Book;
 pub(crate) use run::{Run, Unable};
 
 use serde::Serialize;
-use vibra_report::{Axis, Bars, Plot, PlotError, Series, number};
+use vibra_report::{Axis, Bars, Estimate, Plot, PlotError, Series, number};
 
 /// A figure, table or statement of a paper that is made anew.
 pub(crate) struct Figure {
@@ -64,6 +64,8 @@ pub(crate) enum Cell {
 pub(crate) enum Panel {
     /// Lines over one another.
     Lines { title: String, x: Axis, y: Axis, lines: Vec<Line> },
+    /// Lines of means, each point with its confidence interval.
+    Estimates { title: String, x: Axis, y: Axis, lines: Vec<EstimatedLine> },
     /// For each group one bar a series; `None` for what was not measured.
     Bars { title: String, y: Axis, groups: Vec<String>, series: Vec<(String, Vec<Option<f64>>)> },
 }
@@ -73,6 +75,13 @@ pub(crate) enum Panel {
 pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) points: Vec<(f64, f64)>,
+}
+
+/// A line of a diagram whose points are estimates.
+#[derive(Debug, Serialize)]
+pub(crate) struct EstimatedLine {
+    pub(crate) name: String,
+    pub(crate) points: Vec<(f64, Estimate)>,
 }
 
 /// A number that a paper states.
@@ -110,6 +119,10 @@ impl Panel {
                 let series = lines.iter().map(|line| Series::new(&line.name, line.points.iter().copied())).collect();
                 Plot { title: title.clone(), x: x.clone(), y: y.clone(), series }.svg()
             }
+            Panel::Estimates { title, x, y, lines } => {
+                let series = lines.iter().map(EstimatedLine::series).collect();
+                Plot { title: title.clone(), x: x.clone(), y: y.clone(), series }.svg()
+            }
             Panel::Bars { title, y, groups, series } => {
                 Bars { title: title.clone(), y: y.clone(), groups: groups.clone(), series: series.clone() }.svg()
             }
@@ -118,6 +131,14 @@ impl Panel {
             Err(PlotError::Empty { .. }) => Ok(None),
             drawn => drawn.map(Some),
         }
+    }
+}
+
+impl EstimatedLine {
+    fn series(&self) -> Series {
+        let points = self.points.iter().map(|(x, estimate)| (*x, estimate.value));
+        let band = self.points.iter().map(|(_, estimate)| (estimate.low, estimate.high));
+        Series::new(&self.name, points).with_band(band)
     }
 }
 

@@ -3,8 +3,12 @@
 //! A file here holds figures that are made alike; [`BOOK`] has all of them. A figure's `make` measures and holds what came
 //! out against what the dissertation states; [`figure`](crate::figure) shows it.
 
+mod bed;
 mod dispatching;
+mod response;
+mod throughput;
 mod trace;
+mod tuning;
 
 use crate::{
     cli,
@@ -20,7 +24,7 @@ const BOOK: Book = Book {
               of the time; what was scaled stands with each figure. The trace of the text is not to be had: its place is taken by a \
               reconstruction that agrees with everything that is known of it. Differences between ways to dispatch can be \
               compared with the dissertation's; times in milliseconds cannot.",
-    figures: &[trace::FIGURES, dispatching::FIGURES],
+    figures: &[trace::FIGURES, dispatching::FIGURES, tuning::FIGURES, response::FIGURES, throughput::FIGURES],
 };
 
 /// Makes the figures that are asked for, and fails where something stated is missed.
@@ -33,6 +37,8 @@ pub(crate) fn run(args: &cli::Figures) -> Outcome {
         print!("{}", BOOK.list(&figures));
         return Ok(());
     }
-    let run = Run::new(args.quick, args.seed, figures.len());
+    let mut run = Run::new(args.quick, args.seed, figures.len());
+    run.in_process = args.in_process;
+    run.rounds = if args.quick { 1 } else { args.rounds };
     BOOK.make(&figures, &run, args.out.as_deref())
 }

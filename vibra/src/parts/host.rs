@@ -187,7 +187,9 @@ async fn start_kind(kind: config::VmKind, content: &str, vms: &[&config::Vm]) ->
         config::VmKind::InProcess => {
             Kind::InProcess(InProcessHost::start(OriginSettings::default(), catalogue, specs).await?)
         }
-        config::VmKind::Namespace => Kind::Namespaces(namespaces(catalogue, specs).await?),
+        config::VmKind::Namespace => {
+            Kind::Namespaces(namespaces(NamespaceSettings::default(), catalogue, specs).await?)
+        }
     })
 }
 
@@ -195,14 +197,18 @@ async fn start_kind(kind: config::VmKind, content: &str, vms: &[&config::Vm]) ->
 ///
 /// # Errors
 /// If they cannot be made.
-pub(crate) async fn namespaces(catalogue: Arc<Catalogue>, specs: Vec<MachineSpec>) -> anyhow::Result<NamespaceHost> {
+pub(crate) async fn namespaces(
+    settings: NamespaceSettings,
+    catalogue: Arc<Catalogue>,
+    specs: Vec<MachineSpec>,
+) -> anyhow::Result<NamespaceHost> {
     let stale = tokio::task::spawn_blocking(cleanup_stale).await?.context("removing what an earlier run left")?;
     match stale.len() {
         0 => {}
         1 => eprintln!("removed what an earlier run left"),
         runs => eprintln!("removed what {runs} earlier runs left"),
     }
-    Ok(NamespaceHost::start(NamespaceSettings::default(), catalogue, specs).await?)
+    Ok(NamespaceHost::start(settings, catalogue, specs).await?)
 }
 
 /// What servers need in order to serve a trace's objects.

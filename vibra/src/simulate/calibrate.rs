@@ -2,9 +2,9 @@
 
 use super::{PolicySet, batch, batch::Job, demo_row, workload::Workload};
 use crate::{
-    cli,
-    demo::{self, FLOOR, HOST},
+    cli, demo,
     exit::{Failure, Outcome},
+    live::{FLOOR, HOST},
     progress,
 };
 use anyhow::Context;
