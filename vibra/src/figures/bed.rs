@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// A confidence interval this near to its mean, as a part of it, is near enough (section 3.5.3).
 const NEAR: f64 = 0.05;
 /// How often a run whose load generator was late is repeated before it is given up.
-const TRIES: usize = 3;
+const TRIES: usize = 2;
 
 /// The VMs, and the trace whose objects they have.
 pub(super) struct Bed<'a> {
@@ -130,9 +130,9 @@ impl<'a> Bed<'a> {
         Ok(Bed { run, cluster, trace: Arc::new(trace), timing })
     }
 
-    /// What the VMs are, and how long each run is, for the reader.
-    pub(super) fn conditions(&self) -> String {
-        format!(
+    /// What the VMs are, how long each run is, and which were void, for the reader.
+    pub(super) fn conditions(&self, measured: &[Samples]) -> String {
+        let conditions = format!(
             "VMs: {VMS} {}. Trace: {}. Every run starts cold, fills caches for {} s from disks that are not throttled, and is measured \
              for {} s; runs of a round take turns, each round with other requests of the trace, until the 95 % intervals are within 5 % \
              of their means, at most {} rounds.",
@@ -141,7 +141,12 @@ impl<'a> Bed<'a> {
             self.timing.warm_up.as_secs_f64(),
             self.timing.measured.as_secs_f64(),
             self.run.rounds
-        )
+        );
+        let voids: usize = measured.iter().map(|samples| samples.voids).sum();
+        match measured.iter().rev().find_map(|samples| samples.void.as_ref()) {
+            Some(why) => format!("{conditions} Left out were {voids} void runs, the last since {why}."),
+            None => conditions,
+        }
     }
 
     /// Measures every cell, round by round, until `of` is known well enough of all of them, or there were enough rounds.

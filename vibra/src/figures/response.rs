@@ -169,11 +169,11 @@ fn experiment(run: &Run) -> anyhow::Result<Rc<Experiment>> {
         }
         let cells: Vec<Cell> = asked.iter().map(|&(kind, bandwidth)| cell(kind, bandwidth)).collect();
         run.live(async {
-            let timing = Timing { warm_up: run.seconds(4), measured: run.seconds(10) };
+            let timing = Timing { warm_up: run.seconds(3), measured: run.seconds(8) };
             let trace = WorldCup { seed: run.seed }.generate();
             let bed = Bed::start(run, trace, each(COMPARED * 1e6, MEMORY), timing, None).await?;
             let all = bed.measure(&cells, |sample| sample.mean_ms).await?;
-            let conditions = bed.conditions();
+            let conditions = bed.conditions(&all);
             bed.stop().await?;
             let point = |((kind, bandwidth), samples)| Point { kind, bandwidth, samples };
             Ok(Experiment { conditions, points: asked.into_iter().zip(all).map(point).collect() })

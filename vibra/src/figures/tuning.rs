@@ -26,7 +26,7 @@ const BANDWIDTH: f64 = 2.7e6;
 fn make(run: &Run) -> anyhow::Result<Measured> {
     let (alphas, intervals): (&[f64], &[u64]) =
         if run.quick { (&[0.1, 0.9], &[1, 3]) } else { (&[0.1, 0.5, 0.9], &[1, 3, 10]) };
-    let timing = Timing { warm_up: run.seconds(4), measured: run.seconds(10) };
+    let timing = Timing { warm_up: run.seconds(3), measured: run.seconds(8) };
     let cell = |interval: u64, alpha: f64| Cell {
         name: format!("3.6: alpha {alpha}, every {interval} s"),
         way: Way {
@@ -43,7 +43,7 @@ fn make(run: &Run) -> anyhow::Result<Measured> {
         let trace = WorldCup { seed: run.seed }.generate();
         let bed = Bed::start(run, trace, each(BANDWIDTH, MEMORY), timing, None).await?;
         let all = bed.measure(&cells, |sample| sample.mean_ms).await?;
-        let conditions = bed.conditions();
+        let conditions = bed.conditions(&all);
         bed.stop().await?;
         Ok((conditions, all))
     })?;

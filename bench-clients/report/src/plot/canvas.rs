@@ -30,10 +30,10 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(148, 136, 20),
 ];
 
-/// The colour of the series of this number; from the ninth on, thinner lines have the same colours.
+/// The colour of the series of this number; from the ninth on they are the same, but paler.
 pub(super) fn colour(series: usize) -> ShapeStyle {
-    let width = if series < COLOURS.len() { 2 } else { 1 };
-    COLOURS[series % COLOURS.len()].stroke_width(width)
+    let opacity = if series < COLOURS.len() { 1.0 } else { 0.45 };
+    COLOURS[series % COLOURS.len()].mix(opacity).stroke_width(2)
 }
 
 /// Where a plot is drawn.
