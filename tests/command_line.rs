@@ -309,3 +309,36 @@ fn a_replay_that_measured_nothing_or_could_not_send_is_void() {
     let said = vibra(&folder, &["replay", "many.csv", "--target", &target, "--spread", "burst", "--timeout", "1"]);
     said.ended_with(VOID).with_stderr(&["the run is void: ", "requests were not sent"]);
 }
+
+#[test]
+fn a_dry_run_prints_every_command_and_needs_nothing() {
+    let folder = Folder::new();
+    for name in ["attached.toml", "cluster.toml"] {
+        let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples").join(name);
+        folder.write(name, std::fs::read_to_string(example).unwrap());
+    }
+    let check = vibra(&folder, &["check", "-c", "attached.toml"]).ended_with(FINE);
+    contains_all("the check", &check.stdout, &["uplink      eth0 of host h1; internal traffic: 10.0.0.0/8"]);
+    for command in ["agent", "up"] {
+        let told = vibra(&folder, &[command, "--dry-run", "-c", "attached.toml"]).ended_with(FINE);
+        let lines = [
+            "# host h1",
+            "hook egress device \"eth0\"",
+            "tc -batch -",
+            "qdisc add dev eth0 root handle 7b1b: htb",
+            "rate 5000000bps",
+            "u32 match ip dst 10.0.0.0/8 flowid 7b1b:1",
+            "u32 match ip src 10.0.1.7/32 flowid 7b1b:10",
+            "u32 match ip6 src 2001:db8::8/128 flowid 7b1b:11",
+        ];
+        contains_all("the dry run", &told.stdout, &lines);
+    }
+    let cluster = std::fs::read_to_string(folder.path().join("cluster.toml")).unwrap();
+    let told = vibra(&folder, &["up", "--dry-run", "-c", "cluster.toml"]).ended_with(FINE);
+    contains_all("the dry run", &told.stdout, &["# 4 VMs in this process need no command"]);
+    folder.write("cluster.toml", cluster.replace("in-process", "namespace"));
+    let told = vibra(&folder, &["up", "--dry-run", "-c", "cluster.toml"]).ended_with(FINE);
+    contains_all("the dry run", &told.stdout, &["ip netns add vibra-r0-vm3", "tc -n vibra-r0-host -batch -"]);
+    let nothing = vibra(&folder, &["agent", "--remove-limits", "-c", "cluster.toml"]).ended_with(FAILED);
+    contains_all("the error", &nothing.stderr, &["host h1 has no uplink"]);
+}

@@ -32,7 +32,7 @@ pub(crate) enum Command {
     /// Show what Vibra does: a four-VM cluster on this machine, one trace, seven ways to serve it, one table.
     Demo(Demo),
     /// Run everything that the configuration names in one process.
-    Up(WithConfig),
+    Up(Up),
     /// Run the dispatcher alone.
     ///
     /// Without a file: `vibra dispatcher --listen 127.0.0.1:8080 --server 127.0.0.1:8081 --server 127.0.0.1:8082`
@@ -179,6 +179,17 @@ pub(crate) struct Dispatcher {
     pub(crate) access_log_format: LogFormat,
 }
 
+/// Options of `up`.
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// The configuration.
+    #[arg(short, long, default_value = "vibra.toml")]
+    pub(crate) config: PathBuf,
+    /// Print the commands that would make and shape the VMs, and run none. Needs no privilege.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
 /// Options of `agent`.
 #[derive(Debug, Args)]
 pub(crate) struct Agent {
@@ -188,6 +199,12 @@ pub(crate) struct Agent {
     /// Which host of the configuration this is; may be left out where there is one.
     #[arg(long)]
     pub(crate) host: Option<String>,
+    /// Print the commands that would be run, and run none. Needs no privilege.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Lift the limits that an agent left on the host's uplink, and end.
+    #[arg(long)]
+    pub(crate) remove_limits: bool,
 }
 
 /// Options of `explain`.

@@ -56,7 +56,7 @@ fn run(command: Command) -> Outcome {
         Command::Figures(args) => figures::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Dispatcher(args) => commands::dispatcher::run(&args),
-        Command::Up(args) => commands::up::up(&args.config),
+        Command::Up(args) => commands::up::up(&args),
         Command::Directory(args) => commands::up::directory(&args.config),
         Command::Allocator(args) => commands::up::allocator(&args.config),
         Command::Agent(args) => commands::up::agent(&args),

@@ -2,10 +2,11 @@
 //! both, and the life of a run. Nothing here knows what runs in a VM.
 
 pub(crate) mod cgroup;
+pub(crate) mod claim;
 pub(crate) mod command;
 pub(crate) mod docroot;
 pub(crate) mod memory;
-mod netlink;
+pub(crate) mod netlink;
 pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod run;

@@ -15,7 +15,8 @@
 //! | disk | a model of one arm | the machine's, throttled | the same |
 //! | needs | nothing | root, and what [`probe`] looks for | besides what [`probe_qemu`] looks for |
 //!
-//! All serve a [`Catalogue`] of objects with the same bodies, tags and dates.
+//! All serve a [`Catalogue`] of objects with the same bodies, tags and dates. A fourth kind, [`AttachedHost`], is for VMs that
+//! somebody else runs: it makes none, and holds those that there are to their allocation.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -35,6 +36,7 @@
 //! ```
 
 mod agent;
+mod attached;
 mod catalogue;
 mod host;
 mod inprocess;
@@ -43,6 +45,7 @@ mod namespace;
 mod qemu;
 
 pub use agent::{Agent, AgentSettings, register};
+pub use attached::{AttachedError, AttachedHost, AttachedSettings, AttachedSpec};
 pub use catalogue::{Catalogue, LAST_MODIFIED, Object, ObjectId, PathError};
 pub use host::{
     Reason,

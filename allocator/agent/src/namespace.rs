@@ -28,6 +28,7 @@ use std::{
     time::Duration,
 };
 use vibra_guest::{Method, Sampling};
+use vibra_model::{Resource, Resources};
 use vm::NamespaceVm;
 
 /// What namespace VMs have in common.
@@ -231,14 +232,30 @@ impl NamespaceHost {
         Ok(())
     }
 
-    /// What [`start`](Self::start) would run to make the network, as a shell would take it. Nothing is run.
+    /// What [`start`](Self::start) would run to make the network and the control groups, as a shell would take it, and what
+    /// it would limit these to, as a remark. Nothing is run.
     pub fn dry_run(settings: &NamespaceSettings, specs: &[MachineSpec]) -> Vec<String> {
         let network = Network { run: 0, prefix: settings.prefix, queue: settings.queue };
         let vms = (0..specs.len()).flat_map(|index| network.vm_steps(index));
         let shaped = specs.iter().enumerate().map(|(index, spec)| network.shaped(index, spec.initial.bandwidth));
         let steps = network.host_steps().into_iter().chain(vms).chain(Shaper::dry_run(&network.uplink(), shaped));
-        steps.map(|step| step.to_string()).collect()
+        let groups = specs.iter().enumerate().flat_map(|(index, spec)| dry_group(index, &spec.initial));
+        steps.map(|step| step.to_string()).chain(groups).collect()
     }
+}
+
+/// What would be done for the control group of VM `index`, and its limits.
+fn dry_group(index: usize, limits: &Resources) -> Vec<String> {
+    let mount = Path::new(cgroup::MOUNT);
+    let version = match cgroup::version(mount) {
+        Ok(version) => version,
+        Err(error) => return vec![format!("# {error}")],
+    };
+    let directories = cgroup::open(version, mount, &format!("vibra-r0/vm{index}")).directories();
+    let limited: Vec<_> = limits.amounts().filter(|amount| amount.resource() != Resource::Bandwidth).collect();
+    let words = limited.iter().map(|amount| format!("{} {amount}", amount.resource())).collect::<Vec<_>>().join(", ");
+    let remark = (!limited.is_empty()).then(|| format!("# limited there: {words}"));
+    directories.iter().map(|directory| format!("mkdir -p {}", directory.display())).chain(remark).collect()
 }
 
 fn make(

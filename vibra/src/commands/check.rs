@@ -70,6 +70,11 @@ pub(crate) fn run(path: &Path) -> Outcome {
             );
         }
     }
+    for (host, uplink) in &config.uplinks {
+        let internal: Vec<_> = uplink.internal.iter().map(ToString::to_string).collect();
+        let internal = if internal.is_empty() { "none".to_owned() } else { internal.join(", ") };
+        println!("uplink      {} of host {host}; internal traffic: {internal}", uplink.device);
+    }
     println!("{} makes sense", path.display());
     Ok(())
 }

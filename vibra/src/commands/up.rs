@@ -19,10 +19,15 @@ use vibra_client::Directory;
 use vibra_model::{CustomerId, HostSpec};
 
 /// Everything in one process.
-pub(crate) fn up(path: &Path) -> Outcome {
+pub(crate) fn up(args: &cli::Up) -> Outcome {
+    let path = args.config.as_path();
     let config = Arc::new(Config::load(path).map_err(Failure::Usage)?);
     if config.directory.is_none() && config.dispatcher.is_none() {
         return Err(Failure::Usage(anyhow!("{} names neither [dispatcher] nor [directory]", path.display())));
+    }
+    if args.dry_run {
+        config.hosts.iter().for_each(|host| parts::host::dry_run(host, &config));
+        return Ok(());
     }
     run(async {
         let server = match &config.directory {
@@ -114,8 +119,16 @@ pub(crate) fn allocator(path: &Path) -> Outcome {
 /// The agent of one host, with its VMs.
 pub(crate) fn agent(args: &cli::Agent) -> Outcome {
     let config = Config::load(&args.config).map_err(Failure::Usage)?;
-    let directory = parts::directory::client(section(&args.config, "directory", config.directory.as_ref())?)?;
+    let section = section(&args.config, "directory", config.directory.as_ref())?;
     let host = chosen_host(&config, args.host.as_deref()).map_err(Failure::Usage)?;
+    if args.remove_limits {
+        return Ok(parts::attached::remove_limits(&config, &host.id, args.dry_run)?);
+    }
+    if args.dry_run {
+        parts::host::dry_run(host, &config);
+        return Ok(());
+    }
+    let directory = parts::directory::client(section)?;
     run(async {
         let (told, stopped) = watch::channel(false);
         let host = Host::start(host, &config, directory, stopped).await?;

@@ -1,5 +1,6 @@
 //! `vibra.toml`: read as written ([`raw`]), then resolved into what the rest of the program uses ([`resolve`]).
 
+mod attached;
 mod error;
 mod raw;
 mod resolve;
@@ -12,13 +13,15 @@ pub(crate) use error::ConfigError;
 pub(crate) use raw::{LogFormat, VmKind, admin_address};
 pub(crate) use resolve::{check_server, default_threads};
 
+use ipnet::IpNet;
 use std::{
-    net::SocketAddr,
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 use vibra_daemon::{Mode, Recipe};
-use vibra_model::{Customer, CustomerId, HostSpec, Role, VmId, VmSpec};
+use vibra_model::{Customer, CustomerId, HostId, HostSpec, Role, VmId, VmSpec};
 use vibra_policy::fvm::FvmParameters;
 use vibra_proxy::{AccessLog, BackTls, FrontTls, Limits, Manner, Peers, Timeouts, Tracing, log};
 use vibra_routing::Settings;
@@ -31,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) allocator: Option<Allocator>,
     pub(crate) customers: Vec<Customer>,
     pub(crate) hosts: Vec<HostSpec>,
+    /// Where attached VMs' traffic leaves the hosts that have such VMs.
+    pub(crate) uplinks: BTreeMap<HostId, Uplink>,
     pub(crate) vms: Vec<Vm>,
 }
 
@@ -143,8 +148,29 @@ pub(crate) struct Vm {
     /// As it is registered; the address is known once it runs.
     pub(crate) spec: VmSpec,
     pub(crate) kind: VmKind,
-    /// A trace whose objects it serves: a file, `worldcup` or `youtube`.
+    /// A trace whose objects it serves: a file, `worldcup` or `youtube`. Empty where somebody else runs it.
     pub(crate) content: String,
+    /// What is to be known of one that somebody else runs; `None` for other kinds.
+    pub(crate) attached: Option<Attached>,
+}
+
+/// Where a host's traffic leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Uplink {
+    pub(crate) device: String,
+    /// The destinations within the data centre, which are not limited.
+    pub(crate) internal: Vec<IpNet>,
+}
+
+/// A VM that somebody else runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attached {
+    /// Where it serves: `host:port`.
+    pub(crate) address: String,
+    /// Where its traffic comes from.
+    pub(crate) sources: Vec<IpAddr>,
+    /// Its control group, relative to where they are mounted.
+    pub(crate) cgroup: Option<PathBuf>,
 }
 
 /// Which parts a process runs by a configuration.
@@ -168,7 +194,7 @@ impl Config {
             fixed.extend([
                 ("[allocator]", self.allocator == new.allocator),
                 ("[[customer]]", self.customers == new.customers),
-                ("[[host]]", self.hosts == new.hosts),
+                ("[[host]]", (&self.hosts, &self.uplinks) == (&new.hosts, &new.uplinks)),
                 ("[[vm]]", self.vms == new.vms),
             ]);
         }

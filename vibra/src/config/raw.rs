@@ -255,6 +255,9 @@ pub(super) struct Host {
     pub(super) name: Spanned<HostId>,
     #[serde(default)]
     pub(super) capacity: Amounts,
+    pub(super) uplink: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) internal: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -262,6 +265,8 @@ pub(super) struct Host {
 pub(crate) enum VmKind {
     InProcess,
     Namespace,
+    /// Somebody else runs it.
+    Attached,
 }
 
 #[derive(Debug, Deserialize)]
@@ -271,7 +276,10 @@ pub(super) struct Vm {
     pub(super) customer: Spanned<CustomerId>,
     pub(super) host: Spanned<HostId>,
     pub(super) kind: VmKind,
-    pub(super) content: Spanned<String>,
+    pub(super) content: Option<Spanned<String>>,
+    pub(super) address: Option<Spanned<String>>,
+    pub(super) sources: Option<Spanned<Vec<String>>>,
+    pub(super) cgroup: Option<Spanned<PathBuf>>,
     pub(super) weight: Option<Spanned<u32>>,
     #[serde(default)]
     pub(super) floor: Amounts,

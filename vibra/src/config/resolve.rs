@@ -1,7 +1,7 @@
 //! From what the file says to what it means: defaults, comparisons, and the directory's own rules.
 
 use super::{
-    Allocator, Config, ConfigError, Directory, Dispatcher, Server, Source as ServerSource, Vm, access_log,
+    Allocator, Config, ConfigError, Directory, Dispatcher, Server, Source as ServerSource, Vm, access_log, attached,
     error::Source, raw, tls,
 };
 use std::{
@@ -30,6 +30,7 @@ pub(super) fn resolve(source: &Source<'_>) -> Fault<Config> {
     let file: raw::File = toml::from_str(source.text).map_err(|e| source.syntax(&e))?;
     let manner = file.dispatcher.as_ref().map(|dispatcher| manner(dispatcher.get_ref())).unwrap_or_default();
     let servers = servers(source, &file.server, manner)?;
+    let uplinks = attached::uplinks(source, &file.host)?;
     let cluster = Cluster::judge(source, &file)?;
     let directory = file.directory.as_ref().map(|d| directory(source, d, &file.token)).transpose()?;
     if let (None, Some(first)) = (&directory, file.token.first().or(None)) {
@@ -53,6 +54,7 @@ pub(super) fn resolve(source: &Source<'_>) -> Fault<Config> {
         allocator,
         customers: cluster.customers,
         hosts: cluster.hosts,
+        uplinks,
         vms: cluster.vms,
     })
 }
@@ -461,6 +463,7 @@ impl Cluster {
             trial.run(raw.name.span(), Command::PutVm(vm.spec.clone()))?;
             cluster.vms.push(vm);
         }
+        attached::check(source, file, &cluster.vms)?;
         Ok(cluster)
     }
 }
@@ -474,7 +477,10 @@ fn initial(file: &raw::File, raw: &raw::Vm, customers: &[Customer]) -> Resources
     let bounds = customers.iter().find(|c| c.id == *id).map_or(Resources::NONE, |c| c.bounds);
     let siblings = file.vm.iter().filter(|vm| vm.get_ref().customer.get_ref() == id).count() as u64;
     let mut share = Resources::NONE;
-    for amount in bounds.amounts() {
+    // Of a VM that somebody else runs, no more can be managed than there is an actuator for.
+    let managed =
+        |resource| raw.kind != raw::VmKind::Attached || raw.cgroup.is_some() || resource == Resource::Bandwidth;
+    for amount in bounds.amounts().filter(|amount| managed(amount.resource())) {
         share.set(amount.resource().amount(amount.raw() / siblings));
     }
     share
@@ -492,13 +498,24 @@ fn vm(source: &Source<'_>, raw: &raw::Vm, order: u32, initial: &Resources) -> Fa
         floor: raw.floor.into(),
         initial: *initial,
     };
-    let named = raw.content.get_ref();
-    let content = if NAMES.contains(&named.as_str()) {
-        named.clone()
-    } else {
-        beside(source, &PathBuf::from(named)).to_string_lossy().into_owned()
+    let attached = attached::attached(source, raw, initial)?;
+    let content = match &raw.content {
+        Some(content) => self::content(source, content.get_ref()),
+        None if attached.is_some() => String::new(),
+        None => {
+            let hint = Some("add content: a trace file, \"worldcup\" or \"youtube\"".to_owned());
+            return Err(source.fault(raw.name.span(), "a VM that serves nothing", hint));
+        }
     };
-    Ok(Vm { spec, kind: raw.kind, content })
+    Ok(Vm { spec, kind: raw.kind, content, attached })
+}
+
+/// A trace by its name, or a file beside the configuration.
+fn content(source: &Source<'_>, named: &str) -> String {
+    match NAMES.contains(&named) {
+        true => named.to_owned(),
+        false => beside(source, &PathBuf::from(named)).to_string_lossy().into_owned(),
+    }
 }
 
 /// An empty directory that is given the file's records one by one.

@@ -394,3 +394,65 @@ fn each_of_several_customers_has_his_own_files() {
     assert_eq!(file(1), Path::new("/var/decisions.jsonl"));
     assert_eq!(file(2), Path::new("/var/decisions.shop.jsonl"));
 }
+
+/// A host with an uplink, and one attached VM that says `vm`.
+fn attached(host: &str, vm: &str) -> String {
+    format!(
+        "[[customer]]\nname = \"shop\"\nbound = {{ bandwidth = \"10MB/s\", memory = \"1GiB\" }}\n\
+         [[host]]\nname = \"h1\"\n{host}\n[[vm]]\nname = \"a\"\ncustomer = \"shop\"\nhost = \"h1\"\nkind = \"attached\"\n{vm}\n"
+    )
+}
+
+#[test]
+fn attached_vms_are_known_by_their_addresses() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/attached.toml");
+    let config = Config::load(&path).unwrap_or_else(|e| panic!("{e:#}"));
+    let uplink = &config.uplinks[&config.hosts[0].id];
+    assert_eq!((uplink.device.as_str(), uplink.internal[0].to_string()), ("eth0", "10.0.0.0/8".to_owned()));
+    let sources: Vec<_> = config.vms.iter().map(|vm| vm.attached.as_ref().unwrap().sources.len()).collect();
+    assert_eq!(sources, [1, 2]);
+
+    // An equal share of what can be managed: without a control group that is bandwidth.
+    let vm = |text: &str| parse(&attached("uplink = \"eth0\"", text)).unwrap().vms.remove(0);
+    let initial = vm("address = \"10.0.0.7:80\"").spec.initial;
+    assert!(initial.bandwidth.is_some() && initial.memory.is_none());
+    let with_group = vm("address = \"[2001:db8::7]:80\"\ncgroup = \"/machine.slice/a.scope\"");
+    assert!(with_group.spec.initial.memory.is_some());
+    let attached = with_group.attached.unwrap();
+    assert_eq!(attached.cgroup, Some("machine.slice/a.scope".into()));
+    assert_eq!(attached.sources, ["2001:db8::7".parse::<IpAddr>().unwrap()]);
+}
+
+#[test]
+fn what_makes_no_sense_of_attached_vms_is_refused_at_its_place() {
+    let ok = "address = \"10.0.0.7:80\"";
+    refused(&attached("", ok), "10:8", "without an uplink", "uplink = \"eth0\"");
+    refused(&attached("internal = [\"10.0.0.0/8\"]", ok), "6:13", "of no uplink", "add uplink");
+    let up = "uplink = \"eth0\"";
+    let inside = |networks: &str| attached(&format!("{up}\ninternal = [{networks}]"), ok);
+    refused(&inside("\"0.0.0.0/0\""), "7:13", "everybody", "nothing would be limited");
+    refused(&inside("\"10.1.0.0/8\""), "7:13", "no network", "10.0.0.0/8");
+    refused(&inside("\"ten\""), "7:13", "\"ten\" is no network", "10.0.0.0/8");
+    refused(&attached("uplink = \"eth0; reboot\"", ok), "6:10", "no network device", "ip link");
+    refused(&attached(up, ""), "8:8", "without an address", "address = ");
+    refused(&attached(up, "address = \"10.0.0.7\""), "12:11", "no address", "host:port");
+    refused(&attached(up, "address = \"web:80\""), "12:11", "a name does not tell", "sources = ");
+    refused(&attached(up, &format!("{ok}\nsources = [\"web\"]")), "13:11", "\"web\" is no address", "addresses");
+    refused(&attached(up, &format!("{ok}\nsources = []")), "13:11", "from nowhere", "leave it out");
+    refused(
+        &attached(up, &format!("{ok}\ncontent = \"worldcup\"")),
+        "13:11",
+        "serves what it likes",
+        "take content out",
+    );
+    refused(&attached(up, &format!("{ok}\ncgroup = \"../a\"")), "13:10", "no control group", "/proc/PID/cgroup");
+    let memory = format!("{ok}\ninitial = {{ bandwidth = \"1MB/s\", memory = \"1GiB\" }}");
+    refused(&attached(up, &memory), "8:8", "memory of an attached VM", "cgroup = ");
+    let second =
+        "[[vm]]\nname = \"b\"\ncustomer = \"shop\"\nhost = \"h1\"\nkind = \"attached\"\naddress = \"10.0.0.7:81\"";
+    refused(&attached(up, &format!("{ok}\n{second}")), "14:8", "10.0.0.7 is VM a's already", "sources");
+    let foreign = attached(up, ok).replace("kind = \"attached\"", "kind = \"in-process\"\ncontent = \"worldcup\"");
+    refused(&foreign, "13:11", "only VMs of kind \"attached\"", "take it out");
+    let nothing = attached(up, "").replace("attached", "in-process");
+    refused(&nothing, "8:8", "serves nothing", "content");
+}

@@ -4,14 +4,14 @@ use crate::{
     commands::trace,
     config,
     exit::Failure,
-    parts::{self, stop},
+    parts::{self, attached::Attached, stop},
 };
 use anyhow::{Context, anyhow};
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::{sync::watch, task::JoinHandle};
 use vibra_agent::{
-    Agent, Catalogue, InProcessHost, Machine, MachineSpec, NamespaceHost, NamespaceSettings, OriginSettings,
-    cleanup_stale, register,
+    Agent, AttachedHost, Catalogue, InProcessHost, Machine, MachineSpec, NamespaceHost, NamespaceSettings,
+    OriginSettings, cleanup_stale, register,
 };
 use vibra_client::Directory;
 use vibra_model::{Bytes, Command, HostSpec, PoolId, VmSpec};
@@ -38,6 +38,7 @@ pub(crate) struct Host {
 enum Kind {
     InProcess(InProcessHost),
     Namespaces(NamespaceHost),
+    Attached(AttachedHost),
 }
 
 impl Kind {
@@ -45,27 +46,31 @@ impl Kind {
         match self {
             Kind::InProcess(host) => host.machines(),
             Kind::Namespaces(host) => host.machines(),
+            Kind::Attached(host) => host.machines(),
         }
     }
 }
 
 impl Prepared {
-    /// Starts the VMs that `vms` has on `host`.
+    /// Starts the VMs that `config` has on `host`.
     ///
     /// # Errors
     /// If one does not start.
-    pub(crate) async fn start(host: &HostSpec, vms: &[config::Vm]) -> anyhow::Result<Prepared> {
-        let mut groups: BTreeMap<(config::VmKind, &str), Vec<&config::Vm>> = BTreeMap::new();
-        for vm in vms.iter().filter(|vm| vm.spec.host == host.id) {
-            groups.entry((vm.kind, vm.content.as_str())).or_default().push(vm);
-        }
+    pub(crate) async fn start(host: &HostSpec, config: &config::Config) -> anyhow::Result<Prepared> {
         let mut prepared = Prepared { host: host.clone(), specs: Vec::new(), kinds: Vec::new() };
-        for ((kind, content), vms) in groups {
-            let started =
-                start_kind(kind, content, &vms).await.with_context(|| format!("the VMs of host {}", host.id))?;
+        let failed = || format!("the VMs of host {}", host.id);
+        for ((kind, content), vms) in groups(host, config) {
+            let started = start_kind(kind, content, &vms).await.with_context(failed)?;
             let addresses = started.machines().iter().map(|machine| machine.address().to_owned());
             prepared.specs.extend(vms.iter().zip(addresses).map(|(vm, address)| VmSpec { address, ..vm.spec.clone() }));
             prepared.kinds.push(started);
+        }
+        if let Some(attached) = Attached::of(config, &host.id) {
+            let started = attached.start().await.with_context(failed)?;
+            let addresses = started.machines().iter().map(|machine| machine.address().to_owned());
+            let specs = attached.vms.iter().zip(addresses).map(|(vm, address)| VmSpec { address, ..vm.spec.clone() });
+            prepared.specs.extend(specs);
+            prepared.kinds.push(Kind::Attached(started));
         }
         for spec in &prepared.specs {
             eprintln!("host {}: VM {} at http://{}", host.id, spec.id, spec.address);
@@ -99,7 +104,7 @@ impl Host {
         directory: Arc<dyn Directory>,
         stopped: watch::Receiver<bool>,
     ) -> anyhow::Result<Host> {
-        let prepared = Prepared::start(host, &config.vms).await?;
+        let prepared = Prepared::start(host, config).await?;
         prepared.register(&*directory).await?;
         let agent = agent(config, host, prepared.machines(), directory)?;
         Ok(prepared.run(agent, stopped))
@@ -123,7 +128,7 @@ impl Host {
         };
         let mut all = Vec::new();
         for host in hosts {
-            let mut prepared = Prepared::start(host, &config.vms).await?;
+            let mut prepared = Prepared::start(host, config).await?;
             for spec in &mut prepared.specs {
                 spec.host = moved(spec).unwrap_or_else(|| spec.host.clone());
             }
@@ -142,7 +147,8 @@ impl Host {
         all.into_iter().map(run).collect()
     }
 
-    /// Waits for the agent, which was told to stop, and ends the VMs.
+    /// Waits for the agent, which was told to stop, and ends the VMs that it made. What somebody else runs keeps what it
+    /// has.
     ///
     /// # Errors
     /// If something of them could not be ended.
@@ -156,6 +162,9 @@ impl Host {
                     }
                 }
                 Kind::Namespaces(host) => host.stop().await?,
+                Kind::Attached(_) => {
+                    eprintln!("the limits on the uplink stay in force: `vibra agent --remove-limits` lifts them");
+                }
             }
         }
         Ok(())
@@ -176,13 +185,44 @@ fn agent(
     })
 }
 
+/// The VMs that are made on `host`, by kind and content.
+fn groups<'a>(host: &HostSpec, config: &'a config::Config) -> BTreeMap<(config::VmKind, &'a str), Vec<&'a config::Vm>> {
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for vm in config.vms.iter().filter(|vm| vm.spec.host == host.id && vm.attached.is_none()) {
+        groups.entry((vm.kind, vm.content.as_str())).or_default().push(vm);
+    }
+    groups
+}
+
+fn machine_specs(vms: &[&config::Vm]) -> Vec<MachineSpec> {
+    vms.iter().map(|vm| MachineSpec { id: vm.spec.id.clone(), initial: vm.spec.initial }).collect()
+}
+
+/// Prints what would be run to make and shape the VMs of `host`, and runs nothing.
+pub(crate) fn dry_run(host: &HostSpec, config: &config::Config) {
+    println!("# host {}", host.id);
+    for ((kind, _), vms) in groups(host, config) {
+        match kind {
+            config::VmKind::InProcess => println!("# {} VMs in this process need no command", vms.len()),
+            config::VmKind::Namespace => {
+                let commands = NamespaceHost::dry_run(&NamespaceSettings::default(), &machine_specs(&vms));
+                commands.iter().for_each(|command| println!("{command}"));
+            }
+            config::VmKind::Attached => {}
+        }
+    }
+    if let Some(attached) = Attached::of(config, &host.id) {
+        attached.dry_run().iter().for_each(|command| println!("{command}"));
+    }
+}
+
 async fn start_kind(kind: config::VmKind, content: &str, vms: &[&config::Vm]) -> anyhow::Result<Kind> {
     let loaded = trace::load(content, None, SEED).map_err(|failure| match failure {
         Failure::Runtime(error) | Failure::Usage(error) => error.context(format!("the content {content:?}")),
         Failure::Missed(why) | Failure::Void(why) => anyhow!(why),
     })?;
     let catalogue = Arc::new(catalogue(&loaded.objects)?);
-    let specs = vms.iter().map(|vm| MachineSpec { id: vm.spec.id.clone(), initial: vm.spec.initial }).collect();
+    let specs = machine_specs(vms);
     Ok(match kind {
         config::VmKind::InProcess => {
             Kind::InProcess(InProcessHost::start(OriginSettings::default(), catalogue, specs).await?)
@@ -190,6 +230,7 @@ async fn start_kind(kind: config::VmKind, content: &str, vms: &[&config::Vm]) ->
         config::VmKind::Namespace => {
             Kind::Namespaces(namespaces(NamespaceSettings::default(), catalogue, specs).await?)
         }
+        config::VmKind::Attached => anyhow::bail!("attached VMs are not made"),
     })
 }
 

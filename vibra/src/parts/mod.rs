@@ -2,6 +2,7 @@
 //! run alone.
 
 pub(crate) mod allocator;
+pub(crate) mod attached;
 pub(crate) mod directory;
 pub(crate) mod dispatcher;
 pub(crate) mod host;

@@ -16,7 +16,7 @@ use std::{
 };
 
 /// Where runs keep their state.
-const STATE: &str = "/run/vibra";
+pub(super) const STATE: &str = "/run/vibra";
 
 /// Why a run could not begin or end.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,12 @@ pub enum RunError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Another process shapes the uplink.
+    #[error("another agent shapes {device}: end it first")]
+    Taken {
+        /// Which uplink.
+        device: String,
     },
     /// All numbers are taken.
     #[error("256 runs live already: end one of them")]

@@ -14,7 +14,7 @@ pub(crate) use tree::{FIRST_CLASS, Hook, SEGMENT, Shaped, Uplink};
 use super::command::{CommandError, Step, run_all};
 use in_force::{InForce, Kernel};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -139,6 +139,41 @@ impl Shaper {
         self.bring(&mut work, in_force).map(drop)
     }
 
+    /// Takes over what an earlier agent left, makes what is missing and removes what is of no VM any more. A VM that has
+    /// a class already, found by one of its addresses, keeps that and its rate; others get a new one. At no time is one
+    /// that was limited not limited. Returns the classes, in the order of the VMs.
+    ///
+    /// # Errors
+    /// [`ShaperError`] as of [`put`](Self::put).
+    pub(crate) fn adopt(&self, vms: Vec<Shaped>) -> Result<Vec<u16>, ShaperError> {
+        if vms.len() > MOST_CLASSES {
+            return Err(ShaperError::TooMany(vms.len()));
+        }
+        let mut work = self.lock();
+        let in_force = self.read(&mut work)?;
+        let mut taken = BTreeSet::new();
+        // Addresses may have gone from one VM to another: the first keeps the class.
+        let keeps = |vm: &Shaped| in_force.class_of(&vm.addresses).filter(|class| taken.insert(*class));
+        let kept: Vec<_> = vms.iter().map(keeps).collect();
+        let mut free = (FIRST_CLASS..).filter(|class| !kept.contains(&Some(*class)));
+        let classes: Vec<_> = kept.iter().map(|kept| kept.unwrap_or_else(|| free.next().expect("few VMs"))).collect();
+        let adopted = vms.into_iter().zip(&classes).map(|(vm, class)| {
+            let rate = vm.rate.map(|rate| in_force.class(*class).map_or(rate, |is| is.rate));
+            (*class, Shaped { rate, ..vm })
+        });
+        work.tree = adopted.collect();
+        self.bring(&mut work, in_force)?;
+        Ok(classes)
+    }
+
+    /// Whether a shaper is there, made by this or an earlier agent.
+    ///
+    /// # Errors
+    /// [`ShaperError`] where the kernel cannot be asked, or something else is there.
+    pub(crate) fn is_there(&self) -> Result<bool, ShaperError> {
+        Ok(self.read(&mut self.lock())?.root.is_some_and(|root| root.is_ours()))
+    }
+
     /// Sets the rate of a class and returns what is then in force. Orders that come while others are carried out are
     /// carried out together, in one run of `tc`, decreases before increases.
     ///
@@ -204,12 +239,25 @@ impl Shaper {
     ///
     /// # Errors
     /// [`ShaperError`] where something could not be removed.
-    #[cfg_attr(not(test), expect(dead_code, reason = "VMs that somebody else runs are the next kind"))]
     pub(crate) fn remove(&self) -> Result<(), ShaperError> {
         let mut work = self.lock();
         work.tree.clear();
-        let there = self.read(&mut work)?.root.is_some_and(|root| root.is_ours());
-        if there { Ok(run_all(&self.uplink.removal_steps())?) } else { Ok(()) }
+        let in_force = self.read(&mut work)?;
+        Ok(run_all(&self.uplink.removal_steps(&in_force))?)
+    }
+
+    /// The refusal of what looks like a shaper and is not known to be one.
+    pub(crate) fn unknown(&self) -> ShaperError {
+        let (device, kind) = (self.uplink.device.clone(), "htb".to_owned());
+        ShaperError::Foreign { device, kind, handle: tree::MAJOR.into() }
+    }
+
+    /// What would be run to take away whatever is there.
+    ///
+    /// # Errors
+    /// As [`is_there`](Self::is_there).
+    pub(crate) fn dry_removal(&self) -> Result<Vec<Step>, ShaperError> {
+        Ok(self.uplink.removal_steps(&self.read(&mut self.lock())?))
     }
 
     /// Lets go of the namespace, which cannot end as long as there are sockets in it.

@@ -134,6 +134,19 @@ fn another_shaper_takes_over_what_one_left() {
 }
 
 #[test]
+fn an_address_that_goes_to_another_vm_leaves_nobody_with_two_classes() {
+    let Some(place) = Place::make() else { return };
+    let both = |rate| Shaped { rate: Some(BytesPerSec(rate)), ..vm(1, 0).1 };
+    assert_eq!(Shaper::new(place.uplink()).adopt(vec![both(1_000_000)]).unwrap(), [FIRST_CLASS]);
+    let each =
+        both(2_000_000).addresses.into_iter().map(|address| Shaped { addresses: vec![address], ..both(2_000_000) });
+    let next = Shaper::new(place.uplink());
+    assert_eq!(next.adopt(each.collect()).unwrap(), [FIRST_CLASS, FIRST_CLASS + 1]);
+    let rates = [FIRST_CLASS, FIRST_CLASS + 1].map(|class| next.rate(class).unwrap().map(|rate| rate.0));
+    assert_eq!(rates, [Some(1_000_000), Some(2_000_000)]);
+}
+
+#[test]
 fn somebody_elses_queue_is_left_alone() {
     let Some(place) = Place::make() else { return };
     place.tc("qdisc add dev up root handle 5: tbf rate 1mbit burst 10k latency 50ms");

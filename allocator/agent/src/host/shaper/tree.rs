@@ -42,7 +42,6 @@ const SHORTEST_QUEUE: u64 = 4 * SEGMENT;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hook {
     /// In the device's own way out: whatever leaves by it, bridged, routed or from this machine. Kernels from 5.16 on.
-    #[cfg_attr(not(test), expect(dead_code, reason = "VMs that somebody else runs are the next kind"))]
     Egress,
     /// Where a bridge forwards to the device, which is a port of it.
     Bridge,
@@ -132,6 +131,16 @@ pub(crate) fn inward(class: u16) -> String {
 }
 
 impl Uplink {
+    /// A check whether what leaves by the device can be counted there, which changes nothing.
+    pub(crate) fn hook_check(&self) -> Step {
+        let chain = format!(
+            "add chain {} demand {{ type filter hook egress device \"{}\" priority 0; }}",
+            self.table(),
+            self.device
+        );
+        self.nft_step(format!("add table {}\n{chain}", self.table())).with_word("-c")
+    }
+
     /// What is to change where `in_force` is in force and `tree` is expected.
     pub(super) fn changes(&self, tree: &Tree, in_force: &InForce) -> Changes {
         let mut found = Vec::new();
@@ -164,10 +173,16 @@ impl Uplink {
         self.tc_step(&lines)
     }
 
-    /// Takes all of it away: the kernel puts back the queue that a device has by default.
-    pub(super) fn removal_steps(&self) -> Vec<Step> {
-        let script = format!("add table {0}\ndelete table {0}", self.table());
-        vec![self.tc_step(&[format!("qdisc del dev {} root", self.device)]), self.nft_step(script)]
+    /// Takes away what is in force: the kernel puts back the queue that a device has by default.
+    pub(super) fn removal_steps(&self, in_force: &InForce) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if in_force.root.as_ref().is_some_and(super::in_force::Root::is_ours) {
+            steps.push(self.tc_step(&[format!("qdisc del dev {} root", self.device)]));
+        }
+        if in_force.rules > 0 || !in_force.counters.is_empty() {
+            steps.push(self.nft_step(format!("delete table {}", self.table())));
+        }
+        steps
     }
 
     fn table(&self) -> String {
@@ -342,6 +357,15 @@ struct Group {
 }
 
 impl InForce {
+    /// The class of a VM that has one of these addresses.
+    pub(super) fn class_of(&self, addresses: &[IpAddr]) -> Option<u16> {
+        let leads = |class: u16| {
+            let filters = [FILTERS, FILTERS_V6].into_iter().filter_map(move |base| self.filters.get(&(base + class)));
+            filters.flatten().any(|filter| addresses.iter().any(|address| *filter == Filter::from(class, *address)))
+        };
+        self.classes.keys().copied().filter(|class| *class >= FIRST_CLASS).find(|class| leads(*class))
+    }
+
     /// Whether a class has just this rate, and a queue of its own.
     fn holds(&self, class: u16, rate: BytesPerSec) -> bool {
         self.class(class).is_some_and(|is| is.rate == rate && is.ceil == rate && is.leaf == u32::from(class) << 16)
