@@ -176,7 +176,9 @@ pub struct Reading {
     pub requests: Option<u64>,
     /// Requests in flight now.
     pub in_flight: Option<u64>,
-    /// Sum of the service times of the completed requests.
+    /// Of the completed requests, those whose service times are known.
+    pub timed: Option<u64>,
+    /// The sum of these service times.
     pub service_time: Option<Duration>,
     /// Packets or requests dropped.
     pub drops: Option<u64>,
@@ -204,7 +206,7 @@ impl Reading {
             working_set: self.working_set,
             requests,
             in_flight: self.in_flight,
-            service_time: mean(time(self.service_time, earlier.service_time), requests),
+            service_time: mean(time(self.service_time, earlier.service_time), count(self.timed, earlier.timed)),
             drops: count(self.drops, earlier.drops),
             disk_blocks: count(self.disk_blocks, earlier.disk_blocks),
             swapped: count(self.swapped.map(|x| x.0), earlier.swapped.map(|x| x.0)).map(Bytes),
@@ -231,6 +233,7 @@ mod tests {
             life,
             egress: Some(Bytes(egress)),
             requests: Some(requests),
+            timed: Some(requests),
             service_time: Some(Duration::from_millis(busy_ms)),
             ..Reading::default()
         }
@@ -244,6 +247,17 @@ mod tests {
         assert_eq!(sample.requests, Some(4));
         assert_eq!(sample.service_time, Some(Duration::from_millis(20)));
         assert_eq!((sample.drops, sample.cpu_time, sample.disk_blocks), (None, None, None));
+    }
+
+    #[test]
+    fn the_mean_service_time_is_of_those_that_are_known() {
+        let timed = |count, reading| Reading { timed: Some(count), ..reading };
+        let sample =
+            timed(4, reading(1, 0, 14, 180)).since(&timed(2, reading(1, 0, 10, 100)), SECOND, Timestamp(3_000_000));
+        assert_eq!((sample.requests, sample.service_time), (Some(4), Some(Duration::from_millis(40))));
+        let silent =
+            timed(2, reading(1, 0, 14, 100)).since(&timed(2, reading(1, 0, 10, 100)), SECOND, Timestamp(3_000_000));
+        assert_eq!((silent.requests, silent.service_time), (Some(4), None));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod nginx;
 mod probe;
+mod times;
 mod vm;
 
 pub use probe::{Capabilities, probe};

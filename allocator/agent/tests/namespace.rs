@@ -7,8 +7,8 @@ use http::{StatusCode, header};
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vibra_agent::{
-    Catalogue, DiskLimit, MachineError, MachineSpec, NamespaceHost, NamespaceSettings, Reading, WorkingSetMethod,
-    WorkingSetSampling, cleanup_stale, probe,
+    Catalogue, DiskLimit, Machine, MachineError, MachineSpec, NamespaceHost, NamespaceSettings, Reading,
+    WorkingSetMethod, WorkingSetSampling, cleanup_stale, probe,
 };
 use vibra_model::{Amount, Bytes, BytesPerSec, MilliCpu, VmState};
 
@@ -103,6 +103,20 @@ async fn egress_is_held_and_internal_traffic_left_alone() {
     host.stop().await.unwrap();
 }
 
+/// What the VM's sensors say once it has told the times of so many requests.
+async fn timed(vm: &dyn Machine, requests: u64) -> Reading {
+    let told = async {
+        loop {
+            let reading = vm.read().await.unwrap();
+            if reading.timed >= Some(requests) {
+                return reading;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), told).await.expect("nginx tells the time of each request")
+}
+
 #[tokio::test]
 async fn nginx_answers_as_the_traces_ask() {
     let Some((host, _files)) = host(&["vm1"], None).await else { return };
@@ -123,7 +137,7 @@ async fn nginx_answers_as_the_traces_ask() {
     again.headers_mut().insert(header::IF_MODIFIED_SINCE, "Tue, 30 Jun 1998 18:10:00 GMT".parse().unwrap());
     assert_eq!(fetch(&client, again).await.status(), StatusCode::NOT_MODIFIED);
     assert_eq!(fetch(&client, get(&**vm, "/none")).await.status(), StatusCode::NOT_FOUND);
-    let reading = vm.read().await.unwrap();
+    let reading = timed(&**vm, 7).await;
     assert!(reading.requests.unwrap() >= 7, "{reading:?}");
     assert_eq!(reading.in_flight, Some(0));
     host.stop().await.unwrap();
@@ -235,7 +249,8 @@ async fn a_disk_of_its_time_can_be_had() {
     let slow = DiskLimit { reads_per_s: 50, read: BytesPerSec(5_000_000) };
     let Some((host, _files)) = host(&["vm1"], Some(slow)).await else { return };
     let (vm, client) = (&host.machines()[0], client_from(host.inside().into()));
-    let start = std::time::Instant::now();
+    let began = std::time::Instant::now();
+    let start = began;
     fetch(&client, get(&**vm, "/large")).await;
     let cold = start.elapsed();
     assert!((3.0..8.0).contains(&cold.as_secs_f64()), "20 MB at 5 MB/s: {cold:?}");
@@ -248,6 +263,10 @@ async fn a_disk_of_its_time_can_be_had() {
     }
     let took = start.elapsed();
     assert!((1.0..6.0).contains(&took.as_secs_f64()), "{SMALL} reads at 50 a second: {took:?}");
+    // They came one after another: the server tells what the disk took at least, and no more than its client waited.
+    let told = timed(&**vm, 2 + SMALL as u64).await.service_time.unwrap();
+    let waited = began.elapsed();
+    assert!(told <= waited && told.as_secs_f64() > 4.0, "{told:?} of {waited:?}");
     host.stop().await.unwrap();
 }
 

@@ -91,6 +91,7 @@ impl Origin {
             memory_in_use: self.overhead.checked_add(used),
             working_set: Some(working_set),
             requests: count(&self.counters.requests),
+            timed: count(&self.counters.requests),
             in_flight: count(&self.counters.in_flight),
             service_time: count(&self.counters.service_micros).map(Duration::from_micros),
             drops: count(&self.counters.drops),

@@ -1,5 +1,6 @@
 //! A VM's server process: nginx, run in the VM's namespace and control group.
 
+use super::times::{Times, Told};
 use crate::host::{
     docroot::SUFFIX,
     process::{contained, signal},
@@ -41,6 +42,10 @@ impl Site {
         self.directory.join("status")
     }
 
+    fn times_socket(&self) -> PathBuf {
+        self.directory.join("times")
+    }
+
     fn log(&self) -> PathBuf {
         self.directory.join("error.log")
     }
@@ -52,18 +57,21 @@ impl Site {
         // The workers stay root: they serve generated files only, which may lie where nobody else may look. Threads
         // read from disk, so that an object that has to be read does not keep those in memory waiting. sendfile would
         // lend pages of the page cache to sockets, which the kernel gives back late, even after the server's end: until
-        // then nothing can take them from the cache, and the next start is not cold.
+        // then nothing can take them from the cache, and the next start is not cold. That a time could not be told is
+        // a warning, one for each request: the log is for errors.
         format!(
             "daemon off;\nuser root;\nworker_processes 1;\nworker_rlimit_nofile 16384;\n\
-             pid {directory}/pid;\nerror_log {log} warn;\n\
+             pid {directory}/pid;\nerror_log {log} error;\n\
              events {{ worker_connections 8192; }}\n\
-             http {{\n{temps}    access_log off;\n    server_tokens off;\n    default_type application/octet-stream;\n    \
+             http {{\n{temps}    log_format time $request_time;\n    \
+             access_log syslog:server=unix:{times},nohostname,tag=vibra time;\n    server_tokens off;\n    default_type application/octet-stream;\n    \
              sendfile off;\n    aio threads;\n    tcp_nodelay on;\n    if_modified_since before;\n    \
              keepalive_timeout 3600s;\n    keepalive_requests 1000000;\n    \
              server {{\n        listen {address}:80 backlog=4096;\n        root {objects};\n        \
              location / {{ try_files $uri{SUFFIX} =404; }}\n    }}\n    \
-             server {{\n        listen unix:{status};\n        location / {{ stub_status; }}\n    }}\n}}\n",
+             server {{\n        listen unix:{status};\n        access_log off;\n        location / {{ stub_status; }}\n    }}\n}}\n",
             log = self.log().display(),
+            times = self.times_socket().display(),
             status = self.status_socket().display(),
         )
     }
@@ -83,6 +91,7 @@ pub(super) struct Status {
 pub(super) struct Server {
     site: Site,
     child: Child,
+    times: Times,
 }
 
 impl Server {
@@ -95,9 +104,10 @@ impl Server {
         let config = site.directory.join("nginx.conf");
         fs::write(&config, site.config())?;
         let log = File::create(site.log())?;
+        let times = Times::listen(&site.times_socket())?;
         let mut command = contained("nginx", namespace, groups);
         command.arg("-c").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let mut server = Server { child: command.spawn()?, site };
+        let mut server = Server { child: command.spawn()?, site, times };
         match timeout(STARTING, server.answers()).await {
             Ok(Ok(())) => Ok(server),
             Ok(Err(error)) => Err(error),
@@ -131,6 +141,11 @@ impl Server {
     /// Where to ask for its status.
     pub(super) fn status_socket(&self) -> PathBuf {
         self.site.status_socket()
+    }
+
+    /// How long its requests took, as far as it was told.
+    pub(super) fn told(&self) -> Told {
+        self.times.told()
     }
 
     async fn status(&self) -> io::Result<Status> {

@@ -227,16 +227,17 @@ impl Machine for NamespaceVm {
     }
 
     async fn read(&self) -> Result<Reading, MachineError> {
-        let (life, egress_before, drops_before, socket) = {
+        let (life, egress_before, drops_before, socket, told) = {
             let life = self.life.lock().await;
             let Some(server) = &life.server else {
                 return Err(self.failed("read its sensors", "it does not run"));
             };
-            (life.count, life.egress_before, life.drops_before, server.status_socket())
+            (life.count, life.egress_before, life.drops_before, server.status_socket(), server.told())
         };
         let status = nginx::status(&socket).await;
         let mut reading = self.blocking("read its sensors", |vm| Ok(vm.sense())).await?;
         reading.life = life;
+        (reading.timed, reading.service_time) = (Some(told.requests), Some(told.time));
         reading.egress = reading.egress.map(|egress| egress.saturating_sub(egress_before));
         reading.drops = reading.drops.map(|drops| drops.saturating_sub(drops_before));
         if let Ok(status) = status.inspect_err(|error| tracing::warn!(vm = %self.shared.id, %error, "no status")) {
