@@ -22,6 +22,9 @@ pub struct Options {
     /// For [`Format::WorldCup`]: the file with the URLs of the objects, in lines `number url`. `None`: they become
     /// `/object/number`.
     pub object_map: Option<PathBuf>,
+    /// In logs: the size in bytes of objects whose whole bodies were sent, but not how long these were. `None`: unknown, and
+    /// so 0.
+    pub object_size: Option<u64>,
     /// In logs: how far a record's time may be from that of the record before it. One farther off is no late record but
     /// a clock that was wrong, and left out.
     pub max_gap: Duration,
@@ -30,7 +33,7 @@ pub struct Options {
 impl Default for Options {
     /// 30 days of gap; all else as the trace tells.
     fn default() -> Self {
-        Options { format: None, object_map: None, max_gap: Duration::from_secs(30 * 86_400) }
+        Options { format: None, object_map: None, object_size: None, max_gap: Duration::from_secs(30 * 86_400) }
     }
 }
 
@@ -59,6 +62,7 @@ pub struct Reader {
     format: Format,
     name: String,
     clock: Clock,
+    object_size: Option<u64>,
     /// Records that were read ahead to find the trace's beginning.
     ahead: VecDeque<Result<Record, Defect>>,
     /// What the decoder said when the first record was read.
@@ -114,6 +118,7 @@ impl Reader {
             name: frame.name.clone().unwrap_or_else(|| name.into()),
             clock: Clock { zero: 0, before: None, middle: 0, max_gap },
             ahead: VecDeque::new(),
+            object_size: options.object_size,
             frame,
         };
         reader.begin();
@@ -149,6 +154,9 @@ impl Reader {
                     self.defects.note(class, || Defect { class, offset, detail: detail() });
                 }
                 self.tables.learn(record, self.frame.sizes);
+                if let Some(size) = self.object_size.filter(|_| record.has_unknown_body()) {
+                    self.tables.objects.set_size(record.object, size);
+                }
             }
             Err(defect) => self.defects.note(defect.class, || defect.clone()),
         }
@@ -249,5 +257,18 @@ impl Iterator for Reader {
                 Defect { class: DefectClass::OutOfOrder, offset: record.offset, detail }
             })
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_logged_is_as_long_as_is_said() {
+        let csv = "time,url,status,bytes\n1,/a,200,\n1,/b,304,\n1,/c,200,7\n";
+        let options = Options { object_size: Some(5), ..Options::default() };
+        let (trace, _) = Reader::new(csv.as_bytes(), "x.csv", &options).unwrap().read_all();
+        assert_eq!(trace.objects.iter().map(|(_, object)| object.size).collect::<Vec<_>>(), [5, 0, 7]);
     }
 }

@@ -52,7 +52,7 @@ fn quoted(text: &str) -> Result<(String, &str), String> {
 }
 
 /// Method and URL of a request line. The protocol may be missing (HTTP/0.9), and the URL may hold blanks.
-fn method_and_url(request: &str) -> Result<(Method, &str), String> {
+pub(super) fn method_and_url(request: &str) -> Result<(Method, &str), String> {
     let (method, rest) = request.split_once(' ').ok_or_else(|| format!("no request: {:?}", shortened(request)))?;
     if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-' || byte == b'_') {
         return Err(format!("no method: {:?}", shortened(request)));
@@ -68,7 +68,7 @@ fn method_and_url(request: &str) -> Result<(Method, &str), String> {
 }
 
 /// The URL without scheme and authority, which requests to a proxy have.
-fn path_of(url: &str) -> &str {
+pub(super) fn path_of(url: &str) -> &str {
     let Some((_, rest)) = url.split_once("://").filter(|(scheme, _)| scheme.bytes().all(|b| b.is_ascii_alphanumeric()))
     else {
         return url;
@@ -79,7 +79,7 @@ fn path_of(url: &str) -> &str {
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// Nanoseconds since 1970 of `17/May/2015:10:05:03 +0000`.
-fn time_of(text: &str) -> Result<u64, String> {
+pub(super) fn time_of(text: &str) -> Result<u64, String> {
     parts_of(text).unwrap_or_else(|| Err(format!("no time: {:?}", shortened(text))))
 }
 
@@ -115,7 +115,7 @@ fn offset_of(zone: &str) -> Option<i64> {
 }
 
 /// Days since 1970-01-01 of a date of the Gregorian calendar.
-fn days(year: i64, month: i64, day: i64) -> i64 {
+pub(super) fn days(year: i64, month: i64, day: i64) -> i64 {
     // Years begin in March, so that the leap day is their last; 153 days are five months from there.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);

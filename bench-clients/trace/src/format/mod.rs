@@ -3,6 +3,7 @@
 pub(crate) mod clf;
 pub mod compact;
 pub mod csv;
+pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod nasa;
 pub(crate) mod worldcup;
@@ -26,6 +27,8 @@ pub enum Format {
     WorldCup,
     /// Apache's and nginx's common and combined log.
     Log,
+    /// An access log with a JSON object a line, as this project's dispatcher, nginx, Caddy, Traefik and Envoy write it.
+    Json,
     /// Comma-separated values with a header (see [`crate::csv`]).
     Csv,
     /// The NASA log of 1995 as tab-separated values with a header.
@@ -36,8 +39,8 @@ pub enum Format {
 
 impl Format {
     /// All of them.
-    pub const ALL: [Format; 6] =
-        [Format::Compact, Format::WorldCup, Format::Log, Format::Csv, Format::Nasa, Format::YouTube];
+    pub const ALL: [Format; 7] =
+        [Format::Compact, Format::WorldCup, Format::Log, Format::Json, Format::Csv, Format::Nasa, Format::YouTube];
 
     /// Its name, which [`FromStr`] knows.
     pub fn as_str(self) -> &'static str {
@@ -45,6 +48,7 @@ impl Format {
             Format::Compact => "compact",
             Format::WorldCup => "worldcup",
             Format::Log => "log",
+            Format::Json => "json",
             Format::Csv => "csv",
             Format::Nasa => "nasa",
             Format::YouTube => "youtube",
@@ -61,7 +65,7 @@ impl Format {
         Self::of_content(head).or_else(|| Self::of_name(name))
     }
 
-    /// The format that a file's name suggests: `.vtr`, `.csv`, `.log`, `wc_day…`, each also with `.gz`.
+    /// The format that a file's name suggests: `.vtr`, `.csv`, `.log`, `.json`, `wc_day…`, each also with `.gz`.
     pub fn of_name(name: &str) -> Option<Format> {
         let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
         let name = name.strip_suffix(".gz").unwrap_or(&name);
@@ -69,6 +73,7 @@ impl Format {
             Some("vtr") => Some(Format::Compact),
             Some("csv") => Some(Format::Csv),
             Some("log") => Some(Format::Log),
+            Some("json" | "jsonl" | "ndjson") => Some(Format::Json),
             _ if name.starts_with("wc_day") => Some(Format::WorldCup),
             _ => None,
         }
@@ -84,8 +89,11 @@ impl Format {
         if nasa::Nasa::is_header(head) {
             return Some(Format::Nasa);
         }
-        let text =
-            [(Format::Log, lines::share::<clf::Log>(head)), (Format::YouTube, lines::share::<youtube::YouTube>(head))];
+        let text = [
+            (Format::Log, lines::share::<clf::Log>(head)),
+            (Format::Json, lines::share::<json::Json>(head)),
+            (Format::YouTube, lines::share::<youtube::YouTube>(head)),
+        ];
         // A log's first lines may be broken; half of them must fit.
         let text = text.into_iter().find(|&(_, share)| share >= 0.5);
         text.map(|(format, _)| format).or_else(|| worldcup::is_like(head).then_some(Format::WorldCup))
@@ -97,6 +105,7 @@ impl Format {
             Format::Compact => Box::new(compact::read::Compact::new(source)?),
             Format::WorldCup => Box::new(worldcup::WorldCup::new(source, map)),
             Format::Log => Box::new(Lines::<clf::Log>::new(source)),
+            Format::Json => Box::new(Lines::<json::Json>::new(source)),
             Format::Nasa => Box::new(Lines::<nasa::Nasa>::new(source)),
             Format::YouTube => Box::new(Lines::<youtube::YouTube>::new(source)),
             Format::Csv => Box::new(csv::open(source)?),
@@ -134,6 +143,13 @@ pub(crate) struct Record {
     pub(crate) bytes: LoggedBytes,
     pub(crate) method: Method,
     pub(crate) status: u16,
+}
+
+impl Record {
+    /// Whether a whole body was sent, as far as is known, and it is not logged how long it was.
+    pub(crate) fn has_unknown_body(&self) -> bool {
+        self.method == Method::Get && matches!(self.status, 0 | 200) && self.bytes.get().is_none()
+    }
 }
 
 /// From when a format counts its times.
