@@ -85,13 +85,17 @@ fn what_cannot_be_simulated_is_refused() {
 #[test]
 fn logs_of_several_formats_are_sized_and_advised_on() {
     let folder = Folder::new();
-    for trace in [
-        "traces/apache/access.head.log.gz",
-        "traces/nasa/nasa_19950801.head.tsv.gz",
-        "traces/worldcup98/wc_day50_4.head.bin",
+    // The video requests alone do not say how much was sent.
+    let (nothing, videos): (&[&str], &[&str]) = (&[], &["--object-size", "1MB"]);
+    for (trace, more) in [
+        ("traces/apache/access.head.log.gz", nothing),
+        ("traces/nasa/nasa_19950801.head.tsv.gz", nothing),
+        ("traces/worldcup98/wc_day50_4.head.bin", nothing),
+        ("traces/youtube/youtube.parsed.012908.S1.tail.dat.gz", videos),
     ] {
         let log = own(trace);
-        let said = vibra(&folder, &["whatif", &log, "--seeds", "2", "--json", "advice.json"]).ended_with(FINE);
+        let arguments = ["whatif", &log, "--seeds", "2", "--json", "advice.json"];
+        let said = vibra(&folder, &[&arguments[..], more].concat()).ended_with(FINE);
         contains_all("the report", &said.stdout, &["The log:", "The cluster:", "Use ", "95 % interval", "open loop"]);
         let advice = json(&folder, "advice.json");
         let rows = advice["rows"].as_array().expect("rows");
@@ -112,8 +116,27 @@ fn logs_of_several_formats_are_sized_and_advised_on() {
 }
 
 #[test]
+fn a_log_of_this_dispatcher_is_advised_on() {
+    let folder = Folder::new();
+    let line = |number: u32| {
+        let (second, object) = (number / 50, number % 7);
+        format!(
+            "{{\"time\":\"2026-10-21T12:00:{second:02}.{:06}Z\",\"client\":\"::1\",\"method\":\"GET\",\
+             \"target\":\"/{object}?q\",\"version\":\"HTTP/1.1\",\"status\":200,\"sent\":{}}}\n",
+            number % 50 * 20_000,
+            1_000 * (object + 1)
+        )
+    };
+    folder.write("access.json", (0..1_000).map(line).collect::<String>());
+    let said = vibra(&folder, &["whatif", "access.json", "--seeds", "1", "--json", "advice.json"]).ended_with(FINE);
+    contains_all("the report", &said.stdout, &["1,000 requests", "7 objects", "Use "]);
+}
+
+#[test]
 fn a_log_that_says_too_little_is_refused() {
     let folder = Folder::new();
+    let videos = own("traces/youtube/youtube.parsed.012908.S1.tail.dat.gz");
+    vibra(&folder, &["whatif", &videos]).ended_with(WRONG).with_stderr(&["--object-size"]);
     folder.write("empty.csv", "time,url,status,bytes\n1,/a,304,0\n");
     vibra(&folder, &["whatif", "empty.csv"]).ended_with(WRONG).with_stderr(&["does not say how many bytes"]);
     folder.write("none.csv", "time,url,status,bytes\n");

@@ -82,7 +82,7 @@ pub(crate) enum Command {
     Simulate(Box<Simulate>),
     /// Say which cluster, algorithm, R and policy your access log asks for, what they gain, and how sure that is.
     ///
-    /// Reads the log (combined, common, World Cup, CSV or compact; plain or gzipped), finds its busiest stretch, sizes a
+    /// Reads the log (combined, common, JSON, World Cup, CSV or compact; plain or gzipped), finds its busiest stretch, sizes a
     /// cluster from its rate, its bytes and its working set, and simulates ways to run it with the code that runs live.
     #[command(after_help = "Examples:\n  \
         vibra whatif /var/log/nginx/access.log\n  \
@@ -404,10 +404,10 @@ pub(crate) struct Simulate {
     /// Also write plots (SVG) into this folder.
     #[arg(long, value_name = "DIR")]
     pub(crate) plots: Option<PathBuf>,
-    /// Instead: simulate what this result of `vibra demo --json` measured, with a request's latency and the disk's seek
-    /// fitted to it, and say how far off each row is.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "cluster", "sweep", "plots"])]
-    pub(crate) calibrate: Option<PathBuf>,
+    /// Instead: simulate what these results of `vibra demo --json`, separated by commas, measured, and say how far off each
+    /// row is. A request's latency is fitted to the first; runs of the same seed and length are taken together.
+    #[arg(long, value_delimiter = ',', value_name = "FILES", conflicts_with_all = ["trace", "cluster", "sweep", "plots"])]
+    pub(crate) calibrate: Vec<PathBuf>,
 }
 
 /// Options of `whatif`.
@@ -418,6 +418,9 @@ pub(crate) struct Whatif {
     /// World Cup object map, `id url` a line, where the log is in that format.
     #[arg(long, value_name = "FILE")]
     pub(crate) objects: Option<PathBuf>,
+    /// What an answer has where the log does not say, as logs of video requests do not. Default: nothing.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) object_size: Option<Bytes>,
     /// What chooses servers now, with a fixed share of the bandwidth for each: the others are compared with it.
     #[arg(long, default_value = "least-connection")]
     pub(crate) now: Algorithm,

@@ -1,261 +1,157 @@
-//! `vibra simulate --calibrate`: how far simulations are from a real `vibra demo`.
+//! `vibra simulate --calibrate`: how far simulations are from real runs of `vibra demo`.
 
-use super::{PolicySet, batch, batch::Job, demo_row, workload::Workload};
-use crate::{
-    cli, demo,
-    exit::{Failure, Outcome},
-    live::{FLOOR, HOST},
-    progress,
-};
+mod measured;
+mod model;
+
+use crate::{cli, exit::Outcome, progress};
 use anyhow::Context;
 use indicatif::ProgressBar;
+use measured::{Conditions, Group, mean, range};
+use model::{Fitted, Model, RUNS};
 use serde::Serialize;
-use std::{path::Path, time::Duration};
-use vibra_model::{Bytes, BytesPerSec, Customer, HostSpec, Resources, VmSpec};
-use vibra_replay::Spread;
+use std::path::PathBuf;
 use vibra_report::{Column, DemoRow, Document, Provenance, Table, median, number};
-use vibra_routing::{HashKind, Settings};
-use vibra_sim::cluster::{Hardware, Scenario, Shaper};
-use vibra_trace::generate;
 
 /// How near a simulated mean shall be to the real one.
 const WITHIN: f64 = 0.15;
-/// What of a rate is payload where whole Ethernet frames are shaped: 1,448 of 1,514 bytes.
-const PAYLOAD: f64 = 1_448.0 / 1_514.0;
-/// The kernel counts throttled reads by slices of this length.
-const SLICE: Duration = Duration::from_millis(100);
-/// What the kernel reads and keeps.
-const PAGE: Bytes = Bytes(4_096);
-/// Between which times a read's seek is looked for, in milliseconds.
-const SEEK_MS: (f64, f64) = (0.05, 50.0);
-/// In how many steps, each of which narrows the logarithm of the range by the golden ratio.
-const STEPS: usize = 12;
-
-type Measured = Document<demo::Setup, DemoRow>;
-
-/// The constants that are fitted.
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Fitted {
-    /// What a request takes beyond all waiting.
-    latency_ms: f64,
-    /// Of a disk read, beside its transfer.
-    seek_ms: f64,
-}
 
 /// A row of the demo beside its simulation.
 #[derive(Debug, Clone, Serialize)]
 struct Compared {
+    #[serde(flatten)]
+    conditions: Conditions,
     /// What each VM had at first.
     bandwidth_per_vm_bytes_per_s: u64,
-    measured: DemoRow,
-    simulated: DemoRow,
+    /// Each run.
+    measured: Vec<DemoRow>,
+    simulated: Vec<DemoRow>,
     /// By how much the simulated mean is above the measured one, as a share of this.
     mean_off: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
 struct Setup {
-    /// Where the measured rows come from.
-    measured: String,
-    measured_commit: Option<String>,
-    cluster: String,
+    /// Where the measured rows come from. The constants are fitted to the first file and those of the same conditions.
+    measured: Vec<PathBuf>,
     fitted: Fitted,
-    same_order: bool,
 }
 
-/// Fits the free constants to a demo's result, simulates its rows, and says how far off each is.
-pub(super) fn run(path: &Path, args: &cli::Simulate, provenance: Provenance) -> Outcome {
-    let measured = Measured::read(path).map_err(Failure::usage)?;
-    let seed = measured.provenance.seed.unwrap_or(args.seed);
-    let length = Duration::from_secs(measured.setup.seconds + measured.setup.warm_up_seconds);
-    let trace = generate::generate("worldcup", &generate::Params { seed, ..Default::default() })?;
-    let workload = Workload::of(trace.window(Duration::ZERO, length).trimmed(), Spread::Poisson { seed });
-    let model = Model { measured: &measured, workload: &workload };
-    let bar = progress::requests((STEPS as u64 + 3) * model.rows().len() as u64 * workload.requests);
-    let fitted = model.fit(&bar)?;
-    let compared = model.compare(&fitted, &bar)?;
+/// Fits the free constant to the first file's conditions, simulates the rows of all, and says how far off each is.
+pub(super) fn run(paths: &[PathBuf], args: &cli::Simulate, provenance: Provenance) -> Outcome {
+    let groups = measured::read(paths)?;
+    let models: Vec<Model<'_>> = groups.iter().map(Model::new).collect::<anyhow::Result<_>>()?;
+    let (first, own) = models.first().zip(groups.first()).context("name a result of the demo")?;
+    let bar = progress::requests(first.requests() + models.iter().map(Model::requests).sum::<u64>());
+    let fitted = fit(first, own, &bar)?;
+    let mut rows = Vec::new();
+    for (model, group) in models.iter().zip(&groups) {
+        rows.extend(compare(group, model.simulate(&fitted, &bar)?));
+    }
     bar.finish_and_clear();
-    print!("{}", table(&compared));
-    let same_order = order(&compared, |row| row.measured.mean_ms) == order(&compared, |row| row.simulated.mean_ms);
-    let offs: Vec<f64> = compared.iter().filter_map(|row| Some(row.mean_off?.abs())).collect();
-    let near = offs.iter().filter(|off| **off <= WITHIN).count();
-    println!();
+    print!("{}", table(&rows));
     println!(
-        "Fitted: {:.3} ms a request beyond all waiting, {:.2} ms a disk read beside its transfer.",
-        fitted.latency_ms, fitted.seek_ms
+        "\nEach way simulated {RUNS} times. Fitted to the first: {:.3} ms a request beyond all waiting.",
+        fitted.latency_ms
     );
-    println!(
-        "{near} of {} means are within {:.0} %; the median is off by {:.0} %; the order of the ways is {}.",
-        offs.len(),
-        100.0 * WITHIN,
-        100.0 * median(&offs).unwrap_or(f64::NAN),
-        if same_order { "the same" } else { "another" }
-    );
+    for group in &groups {
+        let own: Vec<_> = rows.iter().filter(|row| row.conditions == group.conditions).collect();
+        println!("{}", verdict(&group.conditions, &own));
+    }
     if let Some(json) = &args.json {
-        let setup = Setup {
-            measured: path.display().to_string(),
-            measured_commit: measured.provenance.commit.clone(),
-            cluster: measured.setup.common.cluster.clone(),
-            fitted,
-            same_order,
-        };
-        Document { provenance, setup, rows: compared }.write(json)?;
+        let setup = Setup { measured: paths.to_vec(), fitted };
+        Document { provenance, setup, rows }.write(json)?;
     }
     Ok(())
 }
 
-struct Model<'a> {
-    measured: &'a Measured,
-    workload: &'a Workload,
+/// The latency that the medians tell: half of the requests and more wait for nothing, so that what they take is what
+/// nothing here models.
+fn fit(model: &Model<'_>, group: &Group, bar: &ProgressBar) -> anyhow::Result<Fitted> {
+    let without = compare(group, model.simulate(&Fitted { latency_ms: 0.0 }, bar)?);
+    let p50 = |runs: &[DemoRow]| mean(runs, |run| run.p50_ms);
+    let beyond = without.iter().filter_map(|row| Some(p50(&row.measured)? - p50(&row.simulated)?));
+    let latency_ms = median(&beyond.collect::<Vec<_>>()).context("no row has a median")?.max(0.0);
+    Ok(Fitted { latency_ms })
 }
 
-impl Model<'_> {
-    /// The measured rows with the bandwidth of their VMs.
-    fn rows(&self) -> Vec<(u64, &DemoRow)> {
-        let setup = &self.measured.setup;
-        let less = (setup.less_bandwidth.bandwidth_per_vm_bytes_per_s, &setup.less_bandwidth.row);
-        let rows = self.measured.rows.iter().map(|row| (setup.bandwidth_per_vm_bytes_per_s, row));
-        rows.chain([less]).collect()
-    }
-
-    /// The latency that the medians tell, and the seek that brings the means nearest.
-    fn fit(&self, bar: &ProgressBar) -> anyhow::Result<Fitted> {
-        // Half of the requests and more wait for nothing: what they take is what nothing here models.
-        let without =
-            self.compare(&Fitted { latency_ms: 0.0, seek_ms: 1e3 * Hardware::default().disk.seek.as_secs_f64() }, bar)?;
-        let beyond = without.iter().filter_map(|row| Some(row.measured.p50_ms? - row.simulated.p50_ms?));
-        let latency_ms = median(&beyond.collect::<Vec<_>>()).context("no row has a median")?.max(0.0);
-        let cost = |log_seek: f64| {
-            let compared = self.compare(&Fitted { latency_ms, seek_ms: log_seek.exp() }, bar)?;
-            Ok::<f64, anyhow::Error>(distance(&compared))
-        };
-        let seek_ms = golden_section((SEEK_MS.0.ln(), SEEK_MS.1.ln()), cost)?.exp();
-        Ok(Fitted { latency_ms, seek_ms })
-    }
-
-    /// Simulates every row with these constants.
-    fn compare(&self, fitted: &Fitted, bar: &ProgressBar) -> anyhow::Result<Vec<Compared>> {
-        let rows = self.rows();
-        let jobs: Result<Vec<Job>, _> = rows.iter().map(|(bandwidth, row)| self.job(*bandwidth, row, fitted)).collect();
-        let outcomes = batch::run(self.workload, jobs?, bar)?;
-        let compared = rows.into_iter().zip(&outcomes).map(|((bandwidth, measured), outcome)| {
-            let algorithm = measured.algorithm.parse()?;
-            let simulated = demo_row(algorithm, measured.replicas, measured.policy.clone(), outcome);
-            let mean_off = measured.mean_ms.zip(simulated.mean_ms).map(|(real, simulated)| simulated / real - 1.0);
-            Ok(Compared { bandwidth_per_vm_bytes_per_s: bandwidth, measured: measured.clone(), simulated, mean_off })
-        });
-        compared.collect()
-    }
-
-    /// The demo's cluster, for one of its rows.
-    fn job(&self, bandwidth: u64, row: &DemoRow, fitted: &Fitted) -> anyhow::Result<Job> {
-        let setup = &self.measured.setup;
-        let namespaces = setup.common.cluster == "namespaces";
-        let payload = |rate: u64| if namespaces { (rate as f64 * PAYLOAD) as u64 } else { rate };
-        let mut hardware = Hardware::default();
-        if namespaces {
-            hardware.shaper = Shaper { depth: Bytes(16 << 10), ..Shaper::default() };
-            (hardware.disk.burst, hardware.disk.page) = (SLICE, PAGE);
+fn compare(group: &Group, simulated: Vec<Vec<DemoRow>>) -> Vec<Compared> {
+    let rows = group.rows.iter().zip(simulated).map(|(row, simulated)| {
+        let off = |(real, simulated): (f64, f64)| simulated / real - 1.0;
+        Compared {
+            conditions: group.conditions.clone(),
+            bandwidth_per_vm_bytes_per_s: row.bandwidth,
+            mean_off: mean(&row.runs, |run| run.mean_ms).zip(mean(&simulated, |run| run.mean_ms)).map(off),
+            measured: row.runs.clone(),
+            simulated,
         }
-        hardware.latency = Duration::from_secs_f64(fitted.latency_ms / 1e3);
-        hardware.disk.seek = Duration::from_secs_f64(fitted.seek_ms / 1e3);
-        let has = |times: u64| Resources {
-            bandwidth: Some(BytesPerSec(payload(bandwidth) * times)),
-            memory: Some(Bytes(setup.memory_per_vm_bytes * times)),
-            cpu: None,
-        };
-        let customer = Customer { id: "demo".parse()?, bounds: has(setup.vms as u64) };
-        let host = HostSpec { id: HOST.parse()?, capacity: Resources::NONE };
-        let vm = |order: usize| {
-            Ok(VmSpec {
-                id: format!("vm{order}").parse()?,
-                customer: customer.id.clone(),
-                host: host.id.clone(),
-                address: "127.0.0.1:80".into(),
-                order: order as u32,
-                weight: 1,
-                floor: Resources { bandwidth: Some(FLOOR), ..Resources::NONE },
-                initial: has(1),
-            })
-        };
-        let settings = Settings {
-            algorithm: row.algorithm.parse()?,
-            hash: HashKind::Charsum,
-            replicas: row.replicas.unwrap_or(1),
-            ..Settings::default()
-        };
-        let scenario = Scenario {
-            vms: (1..=setup.vms).map(vm).collect::<anyhow::Result<_>>()?,
-            hosts: vec![host],
-            settings,
-            hardware,
-            warm_up: Duration::from_secs(setup.warm_up_seconds),
-            ..Scenario::new(customer.clone())
-        };
-        let policies: PolicySet = row.policy.parse().map_err(anyhow::Error::msg)?;
-        Ok(Job { scenario, policies: policies.build()?, speed: 1.0 })
-    }
+    });
+    rows.collect()
 }
 
-/// The sum of the squared logarithms of simulated to measured means.
-fn distance(compared: &[Compared]) -> f64 {
-    compared.iter().filter_map(|row| row.mean_off).map(|off| (1.0 + off).max(1e-9).ln().powi(2)).sum()
+/// How near the rows of the same conditions came.
+fn verdict(conditions: &Conditions, rows: &[&Compared]) -> String {
+    let offs: Vec<f64> = rows.iter().filter_map(|row| Some(row.mean_off?.abs())).collect();
+    let near = offs.iter().filter(|off| **off <= WITHIN).count();
+    let means: Vec<_> =
+        rows.iter().filter_map(|row| mean(&row.measured, MEAN).zip(mean(&row.simulated, MEAN))).collect();
+    let (agree, pairs) = agreement(&means);
+    format!(
+        "Seed {}, {} s: {near} of {} means are within {:.0} %; the median is off by {:.0} %; of {pairs} pairs of ways {agree} \
+         are in the same order.",
+        conditions.seed,
+        conditions.seconds,
+        offs.len(),
+        100.0 * WITHIN,
+        100.0 * median(&offs).unwrap_or(f64::NAN),
+    )
 }
 
-/// Where a function with one valley is least, by golden section.
-fn golden_section<E>((mut low, mut high): (f64, f64), cost: impl Fn(f64) -> Result<f64, E>) -> Result<f64, E> {
-    let part = (5f64.sqrt() - 1.0) / 2.0;
-    let inner = |low: f64, high: f64| (high - part * (high - low), low + part * (high - low));
-    let (mut left, mut right) = inner(low, high);
-    let (mut at_left, mut at_right) = (cost(left)?, cost(right)?);
-    for _ in 0..STEPS {
-        if at_left < at_right {
-            (high, right, at_right) = (right, left, at_left);
-            left = inner(low, high).0;
-            at_left = cost(left)?;
-        } else {
-            (low, left, at_left) = (left, right, at_right);
-            right = inner(low, high).1;
-            at_right = cost(right)?;
-        }
-    }
-    Ok((low + high) / 2.0)
+/// The mean response time of a row.
+const MEAN: fn(&DemoRow) -> Option<f64> = |run| run.mean_ms;
+
+/// Of how many pairs both columns have the same order, and how many pairs there are.
+fn agreement(columns: &[(f64, f64)]) -> (usize, usize) {
+    let pairs = columns.iter().enumerate().flat_map(|(place, a)| columns[place + 1..].iter().map(move |b| (a, b)));
+    let same = pairs.clone().filter(|(a, b)| a.0.total_cmp(&b.0) == a.1.total_cmp(&b.1));
+    (same.count(), pairs.count())
 }
 
-/// The rows by their means, the best first.
-fn order(compared: &[Compared], mean: impl Fn(&Compared) -> Option<f64>) -> Vec<usize> {
-    let key = |&index: &usize| mean(&compared[index]).unwrap_or(f64::INFINITY);
-    let mut order: Vec<usize> = (0..compared.len()).collect();
-    order.sort_by(|a, b| key(a).total_cmp(&key(b)));
-    order
-}
-
-fn table(compared: &[Compared]) -> Table<10> {
+fn table(rows: &[Compared]) -> Table<12> {
     let mut table = Table::new([
+        Column::right("seed"),
         Column::left("algorithm"),
         Column::right("R"),
         Column::left("policy"),
         Column::right("MB/s a VM"),
         Column::right("mean ms"),
+        Column::right("of runs"),
         Column::right("simulated"),
+        Column::right("of runs"),
         Column::right("off %"),
-        Column::right("p99 ms"),
-        Column::right("simulated"),
+        Column::right("p99 ms, simulated"),
         Column::right("blocks off %"),
     ]);
-    for Compared { bandwidth_per_vm_bytes_per_s: bandwidth, measured, simulated, mean_off } in compared {
-        let blocks = measured.disk_blocks.zip(simulated.disk_blocks).filter(|(real, _)| *real > 0);
+    for row in rows {
+        let Compared { conditions, bandwidth_per_vm_bytes_per_s: bandwidth, measured, simulated, mean_off } = row;
+        let Some(way) = measured.first() else { continue };
+        let spread =
+            |runs: &[DemoRow]| range(runs, MEAN).map_or("-".to_owned(), |(low, high)| format!("{low:.2} to {high:.2}"));
+        let p99 = |runs: &[DemoRow]| number(mean(runs, |run| run.p99_ms), 1);
+        let blocks = |runs: &[DemoRow]| mean(runs, |run| run.disk_blocks.map(|blocks| blocks as f64));
+        let blocks = blocks(measured).zip(blocks(simulated)).filter(|(real, _)| *real > 0.0);
         table.push([
-            measured.algorithm.clone(),
-            measured.replicas.map_or("-".into(), |replicas| replicas.to_string()),
-            measured.policy.clone(),
+            conditions.seed.to_string(),
+            way.algorithm.clone(),
+            way.replicas.map_or("-".into(), |replicas| replicas.to_string()),
+            way.policy.clone(),
             number(Some(*bandwidth as f64 / 1e6), 2),
-            number(measured.mean_ms, 2),
-            number(simulated.mean_ms, 2),
+            number(mean(measured, MEAN), 2),
+            spread(measured),
+            number(mean(simulated, MEAN), 2),
+            spread(simulated),
             number(mean_off.map(|off| 100.0 * off), 0),
-            number(measured.p99_ms, 1),
-            number(simulated.p99_ms, 1),
-            number(blocks.map(|(real, simulated)| 100.0 * (simulated as f64 / real as f64 - 1.0)), 0),
+            format!("{}, {}", p99(measured), p99(simulated)),
+            number(blocks.map(|(real, simulated)| 100.0 * (simulated / real - 1.0)), 0),
         ]);
     }
     table
@@ -266,8 +162,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_valley_is_found() {
-        let found = golden_section((-3.0, 5.0), |x: f64| Ok::<f64, ()>((x - 1.25).powi(2))).expect("no failure");
-        assert!((found - 1.25).abs() < 0.05, "{found}");
+    fn pairs_in_the_same_order_are_counted() {
+        assert_eq!(agreement(&[(1.0, 10.0), (2.0, 30.0), (3.0, 20.0)]), (2, 3));
+        assert_eq!(agreement(&[(1.0, 10.0)]), (0, 0));
     }
 }

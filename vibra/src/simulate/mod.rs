@@ -67,8 +67,8 @@ pub(crate) struct Row {
 /// Simulates every combination, prints a table, and writes what was asked for.
 pub(crate) fn run(args: &cli::Simulate) -> Outcome {
     let provenance = Provenance::now(crate::COMMIT.map(str::to_owned), Some(args.seed));
-    if let Some(measured) = &args.calibrate {
-        return calibrate::run(measured, args, provenance);
+    if !args.calibrate.is_empty() {
+        return calibrate::run(&args.calibrate, args, provenance);
     }
     let (Some(trace), Some(cluster)) = (&args.trace, &args.cluster) else {
         return Err(Failure::usage(anyhow!("name the trace (--trace) and the cluster (--cluster)")));

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 use vibra_replay::Spread;
-use vibra_sim::cluster::{Arrival, Catalogue};
+use vibra_sim::cluster::{Arrival, Catalogue, late_by};
 use vibra_trace::{Options, Reader, Schedule, Trace, generate};
 
 /// What is asked for, and when.
@@ -26,6 +26,8 @@ pub(crate) struct Workload {
 enum Source {
     /// A generated trace, which is in memory anyway.
     Memory(Trace),
+    /// Requests as they come.
+    Ready(Vec<Arrival>),
     /// A file, which is read anew each time: it may be larger than memory.
     File { path: PathBuf, options: Options, until: Duration },
 }
@@ -92,6 +94,25 @@ impl Workload {
         }
     }
 
+    /// The same with each request later by an exponentially distributed time of mean `late`, drawn from the seed `run`; 0
+    /// is as it was. All of it is held in memory.
+    ///
+    /// # Errors
+    /// If the file can no longer be read.
+    pub(crate) fn late(&self, late: Duration, run: u64) -> anyhow::Result<Workload> {
+        let late = if run == 0 { Duration::ZERO } else { late };
+        let arrivals = late_by(self.arrivals()?, late, run);
+        Ok(Workload {
+            source: Source::Ready(arrivals),
+            name: self.name.clone(),
+            origin: self.origin.clone(),
+            catalogue: self.catalogue.clone(),
+            requests: self.requests,
+            resolution: self.resolution,
+            spread: self.spread,
+        })
+    }
+
     /// The requests in the order of their times, played as fast as recorded.
     ///
     /// # Errors
@@ -99,6 +120,7 @@ impl Workload {
     pub(crate) fn arrivals(&self) -> anyhow::Result<Box<dyn Iterator<Item = Arrival> + Send + '_>> {
         let requests: Box<dyn Iterator<Item = vibra_trace::Request> + Send> = match &self.source {
             Source::Memory(trace) => Box::new(trace.requests.iter().copied()),
+            Source::Ready(arrivals) => return Ok(Box::new(arrivals.iter().copied())),
             Source::File { path, options, until } => {
                 let reader = Reader::open(path, options)?;
                 Box::new(reader.flatten().take_while(move |request| request.at < *until))

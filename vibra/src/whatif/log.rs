@@ -66,15 +66,15 @@ fn body(request: &Request, objects: &Objects) -> u64 {
 }
 
 impl Log {
-    /// Reads a log, or a generator's trace.
+    /// Reads a log, or a generator's trace. What answers whose length is not logged have is in `options`.
     ///
     /// # Errors
     /// If it cannot be read, holds no request, or says of none how long its answer was.
-    pub(super) fn open(name: &str, objects: Option<PathBuf>, seed: u64) -> Result<Log, Failure> {
+    pub(super) fn open(name: &str, options: Options, seed: u64) -> Result<Log, Failure> {
         let source = if generate::NAMES.contains(&name) {
             Source::Memory(trace::load(name, None, seed)?)
         } else {
-            Source::File(Path::new(name).to_owned(), Options { object_map: objects, ..Options::default() })
+            Source::File(Path::new(name).to_owned(), options)
         };
         let (mut requests, mut bytes, mut longest, mut length) = (0, 0, 0, Duration::ZERO);
         let (mut reuse, mut steps) = (Reuse::default(), BTreeMap::<u64, (u64, u64)>::new());
@@ -99,7 +99,8 @@ impl Log {
         }
         if bytes == 0 {
             return Err(Failure::usage(anyhow!(
-                "{name} does not say how many bytes were sent: nothing can be sized by it"
+                "{name} does not say how many bytes were sent: nothing can be sized by it. Say what an answer has with \
+                 --object-size, such as 8MB"
             )));
         }
         let (name, origin, objects) = match (&source, &reader) {

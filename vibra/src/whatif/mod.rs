@@ -22,7 +22,7 @@ use vibra_replay::Spread;
 use vibra_report::{Document, Estimate, Paired, Provenance, Resampling};
 use vibra_routing::{Algorithm, Settings};
 use vibra_sim::cluster::{self, Hardware, Scenario};
-use vibra_trace::Trace;
+use vibra_trace::{Options, Trace};
 
 /// How much more bandwidth than the peak of ten seconds the cluster is given.
 const HEADROOM: f64 = 1.25;
@@ -106,7 +106,9 @@ struct Stretch {
 /// Reads the log, sizes a cluster, simulates ways to run it, and says which to use.
 pub(crate) fn run(args: &cli::Whatif) -> Outcome {
     let provenance = Provenance::now(crate::COMMIT.map(str::to_owned), Some(args.seed));
-    let log = Log::open(&args.log, args.objects.clone(), args.seed)?;
+    let object_size = args.object_size.map(|size| size.0);
+    let options = Options { object_map: args.objects.clone(), object_size, ..Options::default() };
+    let log = Log::open(&args.log, options, args.seed)?;
     let stretch = stretch(&log, args.seconds);
     let size = size(&log, &stretch, args)?;
     let lead = Duration::from_secs(stretch.lead_s);

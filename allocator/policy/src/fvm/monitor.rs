@@ -98,7 +98,10 @@ mod tests {
         let mut monitor = Monitor::new(0.3, 12);
         assert_eq!(period(&mut monitor, &[60, 60, 60, 60, 60, 60, 60, 10, 10, 10]), Some(1.0));
         let usual = period(&mut monitor, &[60; 10]).unwrap();
-        assert!((1.2..1.4).contains(&usual), "{usual}: held against 45 ms, not against what the last ticks had been, 27");
+        assert!(
+            (1.2..1.4).contains(&usual),
+            "{usual}: held against 45 ms, not against what the last ticks had been, 27"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{
     Nanos, Scenario, SetupError,
     fault::FaultKind,
-    outcome::{Decisions, Given},
+    outcome::{Decisions, Given, History},
     server::Server,
 };
 use std::{
@@ -44,7 +44,7 @@ pub(super) struct Control {
     silent: BTreeSet<HostId>,
     moves: VecDeque<Move>,
     pub(super) decisions: Decisions,
-    pub(super) given: Vec<Given>,
+    pub(super) given: History,
     /// The states that the dispatchers' table was built for.
     routed: Vec<VmState>,
 }
@@ -77,7 +77,7 @@ impl Control {
             silent: BTreeSet::new(),
             moves: VecDeque::new(),
             decisions: Decisions::default(),
-            given: Vec::new(),
+            given: History::default(),
             routed: Vec::new(),
         })
     }
@@ -224,10 +224,7 @@ impl Control {
             // Who is down has nothing.
             let has = |server: &Server| server.has().get(resource).filter(|_| server.runs()).unwrap_or_default();
             let amounts: Vec<u64> = servers.iter().map(has).collect();
-            let before = self.given.iter().rev().find(|given| given.resource == resource);
-            if before.is_none_or(|before| before.amounts != amounts) {
-                self.given.push(Given { at: Timestamp(now / 1000), resource, amounts });
-            }
+            self.given.note(Given { at: Timestamp(now / 1000), resource, amounts });
         }
     }
 

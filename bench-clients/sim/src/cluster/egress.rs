@@ -2,7 +2,7 @@
 
 use super::{Nanos, hardware::Shaper, tournament::NEVER};
 use std::collections::VecDeque;
-use vibra_model::BytesPerSec;
+use vibra_model::{Bytes, BytesPerSec};
 
 /// A response, by its number in the table of requests.
 pub(super) type Slot = u32;
@@ -53,7 +53,7 @@ impl Egress {
         if self.rate.is_none() {
             return true;
         }
-        let mut turn = self.turn(slot, bytes);
+        let mut turn = turn(slot, bytes, self.shaper.first);
         if self.waiting.is_empty() {
             self.fill(now);
             while self.tokens >= turn.piece as f64 {
@@ -61,7 +61,7 @@ impl Egress {
                 if turn.rest == 0 {
                     return true;
                 }
-                turn = self.turn(slot, turn.rest);
+                turn = self::turn(slot, turn.rest, self.shaper.piece);
             }
         }
         self.waiting.push_back(turn);
@@ -87,14 +87,9 @@ impl Egress {
         if turn.rest == 0 || gone(turn.slot) {
             return Some(turn.slot);
         }
-        let next = self.turn(turn.slot, turn.rest);
+        let next = self::turn(turn.slot, turn.rest, self.shaper.piece);
         self.waiting.push_back(next);
         None
-    }
-
-    fn turn(&self, slot: Slot, bytes: u64) -> Turn {
-        let piece = bytes.min(self.shaper.piece.0.max(1));
-        Turn { slot, piece, rest: bytes - piece }
     }
 
     /// Counts what has flown since it was last counted.
@@ -110,6 +105,13 @@ impl Egress {
     }
 }
 
+/// The next turn of a response of which there are so many bytes still.
+#[inline]
+fn turn(slot: Slot, bytes: u64, most: Bytes) -> Turn {
+    let piece = bytes.min(most.0.max(1));
+    Turn { slot, piece, rest: bytes - piece }
+}
+
 fn per_nanosecond(rate: BytesPerSec) -> f64 {
     rate.0 as f64 / 1e9
 }
@@ -118,12 +120,17 @@ fn per_nanosecond(rate: BytesPerSec) -> f64 {
 mod tests {
     use super::*;
     use std::time::Duration;
-    use vibra_model::Bytes;
 
     const SECOND: Nanos = 1_000_000_000;
 
     fn egress(rate: u64, depth: u64) -> Egress {
-        let shaper = Shaper { piece: Bytes(1_000), depth: Bytes(depth), slack: Duration::ZERO };
+        let shaper = Shaper {
+            piece: Bytes(1_000),
+            first: Bytes(1_000),
+            depth: Bytes(depth),
+            slack: Duration::ZERO,
+            ..Shaper::default()
+        };
         Egress::new(Some(BytesPerSec(rate)), shaper, 0)
     }
 
@@ -144,6 +151,16 @@ mod tests {
             assert!(!egress.enter(slot, bytes, 0));
         }
         assert_eq!(run(&mut egress), [(1, 200), (2, 500), (0, 600)]);
+    }
+
+    #[test]
+    fn a_head_has_a_turn_of_its_own() {
+        let mut egress = egress(10_000, 0);
+        egress.shaper.first = Bytes(100);
+        for (slot, bytes) in [(0, 1_100), (1, 1_100)] {
+            assert!(!egress.enter(slot, bytes, 0));
+        }
+        assert_eq!(run(&mut egress), [(0, 120), (1, 220)]);
     }
 
     #[test]

@@ -1,16 +1,14 @@
 //! What was used when: objects in the order of their last use.
 
-use foldhash::fast::FixedState;
-use std::collections::HashMap;
-
 /// No entry.
 const NONE: u32 = u32::MAX;
 
 /// Objects, each with a value, from the most to the least recently used. Every operation takes constant time; memory
-/// grows with the objects that are in it.
+/// grows with the objects that are in it, and by four bytes for each number up to the largest that ever was.
 #[derive(Debug, Clone)]
 pub(super) struct Lru<V> {
-    places: HashMap<u32, u32, FixedState>,
+    /// By object: its entry, or [`NONE`].
+    places: Vec<u32>,
     entries: Vec<Entry<V>>,
     newest: u32,
     oldest: u32,
@@ -28,13 +26,16 @@ struct Entry<V> {
 
 impl<V: Copy> Lru<V> {
     pub(super) fn new() -> Self {
-        Lru { places: HashMap::default(), entries: Vec::new(), newest: NONE, oldest: NONE, vacant: NONE }
+        Lru { places: Vec::new(), entries: Vec::new(), newest: NONE, oldest: NONE, vacant: NONE }
     }
 
     /// Notes a use of `object`; its value, or `None` if it is not here.
     #[inline]
     pub(super) fn touch(&mut self, object: u32) -> Option<V> {
-        let place = *self.places.get(&object)?;
+        let place = *self.places.get(object as usize)?;
+        if place == NONE {
+            return None;
+        }
         if place != self.newest {
             self.unlink(place);
             self.link(place);
@@ -58,7 +59,10 @@ impl<V: Copy> Lru<V> {
             self.entries[place as usize] = entry;
             place
         };
-        self.places.insert(object, place);
+        if object as usize >= self.places.len() {
+            self.places.resize(object as usize + 1, NONE);
+        }
+        self.places[object as usize] = place;
         self.link(place);
         None
     }
@@ -74,7 +78,7 @@ impl<V: Copy> Lru<V> {
         let (object, value) = self.oldest()?;
         let place = self.oldest;
         self.unlink(place);
-        self.places.remove(&object);
+        self.places[object as usize] = NONE;
         self.entries[place as usize].older = self.vacant;
         self.vacant = place;
         Some((object, value))

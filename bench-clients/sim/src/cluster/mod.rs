@@ -30,12 +30,13 @@ mod server;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod tournament;
 
-pub use catalogue::{Arrival, Catalogue, Nanos};
+pub use catalogue::{Arrival, Catalogue, Nanos, late_by};
 pub use fault::{Fault, FaultError, FaultKind};
-pub use hardware::{CpuCost, Disk, Hardware, Migration, Shaper};
-pub use outcome::{Decisions, Errors, Given, Outcome, PARTS, Part, Times};
+pub use hardware::{CpuCost, Disk, Hardware, Migration, Shaper, Throttle};
+pub use outcome::{CHANGES, Decisions, Errors, Given, Outcome, PARTS, Part, Times};
 pub use run::Simulation;
 
 use std::time::Duration;
@@ -147,6 +148,7 @@ impl Scenario {
             ("the time after which a client gives up", "above zero", !self.timeout.is_zero()),
             ("the number of sessions", "1 or more", !matches!(self.clients, Clients::Closed { sessions: 0, .. })),
             ("the multiprogramming level", "1 or more", self.hardware.mpl != Some(0)),
+            ("the number of threads", "1 or more", self.hardware.threads != Some(0)),
         ];
         match numbers.into_iter().find(|(.., right)| !right) {
             Some((what, must, _)) => Err(SetupError::Number { what, must }),

@@ -36,7 +36,8 @@ pub struct Outcome {
     pub timeline: Vec<Part>,
     /// How long each of them is.
     pub part: Duration,
-    /// What the VMs were given: at each change the amounts of all, in cluster order and the resource's base unit.
+    /// What the VMs were given: at each change the amounts of all, in cluster order and the resource's base unit. At most
+    /// [`CHANGES`]: of more every second one is left out, as often as it takes.
     pub allocations: Vec<Given>,
 }
 
@@ -108,6 +109,48 @@ pub struct Given {
     pub amounts: Vec<u64>,
 }
 
+/// The most changes of allocations that an outcome has.
+pub const CHANGES: usize = 4_096;
+
+/// What was given, as [`Outcome::allocations`] has it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct History(pub(super) Vec<Given>);
+
+impl History {
+    /// Takes note of `given`, if it differs from what was given of this resource before.
+    pub(super) fn note(&mut self, given: Given) {
+        let before = self.0.iter().rev().find(|before| before.resource == given.resource);
+        if before.is_some_and(|before| before.amounts == given.amounts) {
+            return;
+        }
+        if self.0.len() == CHANGES {
+            self.thin();
+        }
+        self.0.push(given);
+    }
+
+    /// Leaves out every second change of each resource, but for the first and the last.
+    fn thin(&mut self) {
+        let mut seen: Vec<(Resource, usize)> = Vec::new();
+        // From the end, so that what is in force stays.
+        let mut kept: Vec<Given> = Vec::with_capacity(CHANGES);
+        while let Some(given) = self.0.pop() {
+            let place = seen.iter().position(|(resource, _)| *resource == given.resource).unwrap_or_else(|| {
+                seen.push((given.resource, 0));
+                seen.len() - 1
+            });
+            let count = &mut seen[place].1;
+            *count += 1;
+            let is_first = !self.0.iter().any(|before| before.resource == given.resource);
+            if *count % 2 == 1 || is_first {
+                kept.push(given);
+            }
+        }
+        kept.reverse();
+        self.0 = kept;
+    }
+}
+
 /// The requests that were due in one part of the measured time.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Part {
@@ -159,6 +202,8 @@ pub(super) struct Tally {
     last: Nanos,
     timeline: Vec<Part>,
     part: Nanos,
+    /// The part that was looked for last, by when it begins: the next request is mostly due in it, too.
+    found: (Nanos, usize),
 }
 
 impl Tally {
@@ -178,6 +223,7 @@ impl Tally {
             timeline: Vec::new(),
             // A tenth of a second, doubled where that makes too many.
             part: 100_000_000,
+            found: (0, 0),
         }
     }
 
@@ -209,6 +255,14 @@ impl Tally {
 
     #[inline]
     fn part_of(&mut self, since: Nanos) -> &mut Part {
+        let (begins, index) = self.found;
+        if since.wrapping_sub(begins) >= self.part || index >= self.timeline.len() {
+            self.find_part(since);
+        }
+        &mut self.timeline[self.found.1]
+    }
+
+    fn find_part(&mut self, since: Nanos) {
         while since / self.part >= PARTS as u64 {
             self.part *= 2;
             let halved = self.timeline.chunks(2).map(|pair| {
@@ -222,7 +276,7 @@ impl Tally {
         if index >= self.timeline.len() {
             self.timeline.resize(index + 1, Part::default());
         }
-        &mut self.timeline[index]
+        self.found = (index as u64 * self.part, index);
     }
 
     /// The outcome as far as requests are concerned.
@@ -272,6 +326,23 @@ mod tests {
         let times = outcome.response_time.expect("two answers");
         assert!((times.mean_ms - 3.0).abs() < 1e-9, "{times:?}");
         assert_eq!(outcome.duration, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_history_of_changes_is_bounded_and_keeps_its_ends() {
+        let mut history = History::default();
+        for step in 0..10_000 {
+            for resource in [Resource::Bandwidth, Resource::Memory] {
+                let amounts = vec![if resource == Resource::Memory { step / 100 } else { step }];
+                history.note(Given { at: Timestamp(step), resource, amounts });
+            }
+        }
+        let of = |resource| history.0.iter().filter(move |given| given.resource == resource).collect::<Vec<_>>();
+        let (bandwidth, memory) = (of(Resource::Bandwidth), of(Resource::Memory));
+        assert!((1_000..=CHANGES).contains(&history.0.len()), "{}", history.0.len());
+        assert_eq!((bandwidth[0].at, bandwidth[bandwidth.len() - 1].at), (Timestamp(0), Timestamp(9_999)));
+        assert_eq!((memory[0].amounts[0], memory[memory.len() - 1].amounts[0]), (0, 99));
+        assert!(history.0.is_sorted_by_key(|given| given.at));
     }
 
     #[test]

@@ -214,7 +214,7 @@ impl<'a> Simulation<'a> {
             outcome.misses += reads.misses;
         }
         outcome.allocator = self.control.decisions.clone();
-        outcome.allocations = std::mem::take(&mut self.control.given);
+        outcome.allocations = std::mem::take(&mut self.control.given).0;
         outcome
     }
 
@@ -300,12 +300,28 @@ impl<'a> Simulation<'a> {
             let progress = self.servers[index].read(slot, &arrival, now);
             self.progress(slot, progress, now);
         }
+        self.read_on(index, now);
         let requests = &self.requests;
         if let Some(slot) = self.servers[index].pass(now, |slot| requests.get(slot).gone) {
             self.sent(slot, now);
         }
         self.admit(index, now);
         self.due.set(index, self.servers[index].next());
+    }
+
+    /// Has threads that have become free read for who waits for one.
+    fn read_on(&mut self, index: usize, now: Nanos) {
+        while let Some(slot) = self.servers[index].next_reader() {
+            let request = self.requests.get(slot);
+            if request.gone {
+                self.sent(slot, now);
+                continue;
+            }
+            let arrival = request.arrival;
+            let size = self.catalogue.sizes[arrival.object as usize];
+            let progress = self.servers[index].look_up(slot, &arrival, size, (now, now));
+            self.progress(slot, progress, now);
+        }
     }
 
     /// Takes in who waits for the multiprogramming level.

@@ -48,11 +48,17 @@ pub(super) struct Server {
     has: Resources,
     /// Whether its working set is measured, and over which time.
     window: Option<Duration>,
+    /// The step of its timers.
+    timer: Nanos,
     runs: bool,
     egress: Egress,
     storage: Storage,
-    /// Requests that wait for CPU or disk, by when they are done with it.
-    ready: BinaryHeap<Reverse<(Nanos, Slot)>>,
+    /// Requests that wait for CPU or disk, by when they are done with it; whether a thread reads for them meanwhile.
+    ready: BinaryHeap<Reverse<(Nanos, Slot, bool)>>,
+    /// Threads that read.
+    reading: usize,
+    /// Requests that wait for a thread.
+    for_thread: VecDeque<Slot>,
     /// Requests beyond the multiprogramming level.
     admission: VecDeque<Slot>,
     in_service: usize,
@@ -84,10 +90,13 @@ impl Server {
             hardware: hardware.clone(),
             has,
             window,
+            timer: hardware.timer.as_nanos() as Nanos,
             runs: true,
             egress,
             storage: Storage::new(0, hardware.disk, window),
             ready: BinaryHeap::new(),
+            reading: 0,
+            for_thread: VecDeque::new(),
             admission: VecDeque::new(),
             in_service: 0,
             cpu_free_at: 0,
@@ -112,8 +121,9 @@ impl Server {
     pub(super) fn stop(&mut self) {
         self.runs = false;
         self.ready.clear();
+        self.for_thread.clear();
         self.admission.clear();
-        self.in_service = 0;
+        (self.in_service, self.reading) = (0, 0);
     }
 
     /// Runs again, with a cold cache and this allocation.
@@ -183,10 +193,34 @@ impl Server {
         self.in_service += 1;
         self.in_service_changed();
         let computed = self.compute(request, now);
+        if request.reads && !self.has_thread() {
+            self.for_thread.push_back(slot);
+            return Progress::Waits;
+        }
+        self.look_up(slot, request, size, (computed, now))
+    }
+
+    fn has_thread(&self) -> bool {
+        self.hardware.threads.is_none_or(|most| self.reading < most)
+    }
+
+    /// Who is next to get a thread, if there is one.
+    pub(super) fn next_reader(&mut self) -> Option<Slot> {
+        if self.has_thread() { self.for_thread.pop_front() } else { None }
+    }
+
+    /// Has a request, for which there is a thread, get its data once it is `computed`.
+    pub(super) fn look_up(
+        &mut self,
+        slot: Slot,
+        request: &Arrival,
+        size: u64,
+        (computed, now): (Nanos, Nanos),
+    ) -> Progress {
         let read = if request.reads { self.storage.access(request.object, size, computed) } else { Access::Now };
-        let at = match read {
-            Access::Now => computed,
-            Access::At(end) => end,
+        let (at, reads) = match read {
+            Access::Now => (computed, false),
+            Access::At(end) => (self.at_tick(end), true),
             Access::Refused => {
                 self.counters.refused += 1;
                 return Progress::Refused;
@@ -195,8 +229,18 @@ impl Server {
         if at <= now {
             return self.send(slot, request, now);
         }
-        self.ready.push(Reverse((at, slot)));
+        self.reading += usize::from(reads);
+        self.ready.push(Reverse((at, slot, reads)));
         Progress::Waits
+    }
+
+    /// When who waits until `at` goes on.
+    #[inline]
+    fn at_tick(&self, at: Nanos) -> Nanos {
+        match self.timer {
+            0 => at,
+            step => at.checked_next_multiple_of(step).unwrap_or(NEVER),
+        }
     }
 
     /// When the CPU is done with a request.
@@ -215,7 +259,7 @@ impl Server {
 
     #[inline]
     fn send(&mut self, slot: Slot, request: &Arrival, now: Nanos) -> Progress {
-        let bytes = self.hardware.head.0 + request.bytes;
+        let bytes = self.hardware.shaper.on_the_wire(self.hardware.head.0 + request.bytes);
         self.counters.egress += bytes;
         if self.egress.enter(slot, bytes, now) { Progress::Sent } else { Progress::Sending }
     }
@@ -237,16 +281,17 @@ impl Server {
         if !self.runs {
             return NEVER;
         }
-        let ready = self.ready.peek().map_or(NEVER, |Reverse((at, _))| *at);
-        ready.min(self.egress.next())
+        let ready = self.ready.peek().map_or(NEVER, |Reverse((at, ..))| *at);
+        ready.min(self.at_tick(self.egress.next()))
     }
 
     /// The next request that is done with CPU and disk by `now`.
     #[inline]
     pub(super) fn done_reading(&mut self, now: Nanos) -> Option<Slot> {
-        let Reverse((at, slot)) = *self.ready.peek()?;
+        let Reverse((at, slot, reads)) = *self.ready.peek()?;
         (at <= now).then(|| {
             self.ready.pop();
+            self.reading -= usize::from(reads);
             slot
         })
     }
@@ -259,7 +304,7 @@ impl Server {
     /// Lets a piece pass the shaper if one is due; the response that has passed with it.
     #[inline]
     pub(super) fn pass(&mut self, now: Nanos, gone: impl Fn(Slot) -> bool) -> Option<Slot> {
-        if self.egress.next() <= now { self.egress.pass(now, gone) } else { None }
+        if self.at_tick(self.egress.next()) <= now { self.egress.pass(now, gone) } else { None }
     }
 
     /// Over all of its lives: blocks of 512 bytes that it has read, and how often memory had what was asked for and not.

@@ -1,7 +1,7 @@
-//! Memory and disk of a VM: whole objects, the least recently used leave first, in front of a disk with one arm. The same
-//! rules as in the in-process VMs of the agent.
+//! Memory and disk of a VM: whole objects, the least recently used leave first, in front of a disk with one arm, by the same
+//! rules as in the in-process VMs of the agent; or of a disk whose reads the kernel throttles.
 
-use super::{Nanos, hardware::Disk, lru::Lru};
+use super::{Nanos, hardware::Disk, lru::Lru, throttle::Gate};
 use foldhash::fast::FixedState;
 use std::{
     collections::{HashMap, VecDeque},
@@ -34,6 +34,7 @@ pub(super) struct Storage {
     /// The same reads in the order of their ends.
     ends: VecDeque<(Nanos, u32, u64)>,
     free_at: Nanos,
+    gate: Option<Gate>,
     /// By how much reads take longer than the disk alone would: 1 unless memory is overcommitted.
     pub(super) slowdown: f64,
     blocks: u64,
@@ -53,6 +54,7 @@ impl Storage {
             reading: HashMap::default(),
             ends: VecDeque::new(),
             free_at: 0,
+            gate: disk.throttle.map(Gate::new),
             slowdown: 1.0,
             blocks: 0,
             hits: 0,
@@ -81,12 +83,19 @@ impl Storage {
         if let Some(&end) = self.reading.get(&object) {
             return Access::At(end);
         }
-        let start = self.free_at.max(now);
-        if start - now > self.disk.longest_wait.as_nanos() as u64 {
-            return Access::Refused;
-        }
-        self.free_at = start + (self.disk.service_time(Bytes(size)).as_nanos() as f64 * self.slowdown) as u64;
-        let end = self.free_at.saturating_sub(self.disk.burst.as_nanos() as u64).max(now);
+        let takes = (self.disk.service_time(Bytes(size)).as_nanos() as f64 * self.slowdown) as u64;
+        let end = if let Some(gate) = &mut self.gate {
+            // One after another where sizes differ much: reads are found in the order of their ends.
+            self.free_at = self.free_at.max(gate.pass(now) + takes);
+            self.free_at
+        } else {
+            let start = self.free_at.max(now);
+            if start - now > self.disk.longest_wait.as_nanos() as u64 {
+                return Access::Refused;
+            }
+            self.free_at = start + takes;
+            self.free_at
+        };
         self.blocks += size.div_ceil(BLOCK);
         self.reading.insert(object, end);
         self.ends.push_back((end, object, size));
@@ -175,7 +184,7 @@ impl Touched {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::hardware::Throttle, *};
     use proptest::prelude::*;
     use vibra_model::BytesPerSec;
 
@@ -184,7 +193,7 @@ mod tests {
         seek: Duration::from_millis(10),
         transfer: BytesPerSec(1_000_000),
         longest_wait: Duration::from_secs(1),
-        burst: Duration::ZERO,
+        throttle: None,
         page: Bytes(1),
     };
 
@@ -219,14 +228,15 @@ mod tests {
     }
 
     #[test]
-    fn a_throttled_disk_makes_up_for_idle_time_and_counts_pages() {
-        let disk = Disk { burst: Duration::from_millis(40), page: Bytes(4_096), ..DISK };
+    fn a_throttled_disk_reads_by_slices_and_counts_pages() {
+        let throttle = Some(Throttle { reads_per_s: 20, slice: Duration::from_millis(100) });
+        let disk = Disk { throttle, page: Bytes(4_096), ..DISK };
         let mut storage = Storage::new(10_000, disk, None);
-        // Each takes 14.096 ms, of which 40 ms may be in advance.
+        // Each takes 14.096 ms, all at the same time; two pass in a slice.
         let ends = [1, 2, 3].map(|object| storage.access(object, 1, 0));
-        assert_eq!(ends, [Access::At(0), Access::At(0), Access::At(2_288_000)]);
+        assert_eq!(ends, [Access::At(14_096_000), Access::At(14_096_000), Access::At(114_096_000)]);
         assert_eq!(storage.blocks(), 24);
-        let later = [3, 2].map(|object| storage.access(object, 1, MS * 10));
+        let later = [3, 2].map(|object| storage.access(object, 1, MS * 120));
         assert_eq!(later, [Access::Now; 2], "there is room for two pages");
     }
 

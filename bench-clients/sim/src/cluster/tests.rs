@@ -29,7 +29,13 @@ fn scenario(vms: u32, rate: u64) -> Scenario {
         initial: bandwidth(rate),
     };
     let settings = Settings { hash: HashKind::Charsum, replicas: 1, ..Settings::default() };
-    let shaper = Shaper { piece: Bytes(u64::MAX), depth: Bytes::ZERO, slack: Duration::ZERO };
+    let shaper = Shaper {
+        piece: Bytes(u64::MAX),
+        first: Bytes(u64::MAX),
+        depth: Bytes::ZERO,
+        slack: Duration::ZERO,
+        ..Shaper::default()
+    };
     let hardware = Hardware { latency: Duration::ZERO, head: Bytes::ZERO, shaper, ..Hardware::default() };
     let customer = Customer { id: "shop".parse().expect("a name"), bounds: bandwidth(rate * u64::from(vms)) };
     let hosts = vec![HostSpec { id: "h".parse().expect("a name"), capacity: Resources::NONE }];
@@ -102,7 +108,8 @@ fn m_m_1_has_one_mean_whatever_the_order_of_service() {
     let arrivals = poisson(400_000, 70.0, |random| (10_000.0 * exponential(random)) as u64 + 1);
     for (piece, mpl) in [(u64::MAX, None), (500, None), (500, Some(1))] {
         let mut scenario = scenario(1, 1_000_000);
-        (scenario.hardware.shaper.piece, scenario.hardware.mpl) = (Bytes(piece), mpl);
+        let shaper = &mut scenario.hardware.shaper;
+        (shaper.piece, shaper.first, scenario.hardware.mpl) = (Bytes(piece), Bytes(piece), mpl);
         assert_near(mean(&run(&scenario, "static", &[0], &arrivals)), 1e3 / 30.0, 0.05);
     }
 }
