@@ -253,6 +253,15 @@ impl QemuHost {
         stopped.into_iter().collect::<Result<Vec<()>, _>>()?;
         Ok(())
     }
+
+    /// What [`start`](Self::start) would run to make the network, as a shell would take it. Nothing is run.
+    pub fn dry_run(settings: &QemuSettings, specs: &[MachineSpec]) -> Vec<String> {
+        let network = Network { run: 0, prefix: settings.prefix, queue: settings.queue };
+        let taps = (0..specs.len()).flat_map(|index| network.tap_steps(index));
+        let shaped = specs.iter().enumerate().map(|(index, spec)| network.shaped(index, spec.initial.bandwidth));
+        let steps = network.host_steps().into_iter().chain(Shaper::dry_run(&network.uplink(), shaped)).chain(taps);
+        steps.map(|step| step.to_string()).collect()
+    }
 }
 
 fn make(

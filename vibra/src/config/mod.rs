@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 use vibra_daemon::{Mode, Recipe};
-use vibra_model::{Customer, CustomerId, HostId, HostSpec, Role, VmId, VmSpec};
+use vibra_model::{Bytes, Customer, CustomerId, HostId, HostSpec, Role, VmId, VmSpec};
 use vibra_policy::fvm::FvmParameters;
 use vibra_proxy::{AccessLog, BackTls, FrontTls, Limits, Manner, Peers, Timeouts, Tracing, log};
 use vibra_routing::Settings;
@@ -150,6 +150,8 @@ pub(crate) struct Vm {
     pub(crate) kind: VmKind,
     /// A trace whose objects it serves: a file, `worldcup` or `youtube`. Empty where somebody else runs it.
     pub(crate) content: String,
+    /// What a virtual machine boots with: the most memory that it can ever have. `None` for other kinds.
+    pub(crate) boot_memory: Option<Bytes>,
     /// What is to be known of one that somebody else runs; `None` for other kinds.
     pub(crate) attached: Option<Attached>,
 }

@@ -265,6 +265,7 @@ pub(super) struct Host {
 pub(crate) enum VmKind {
     InProcess,
     Namespace,
+    Qemu,
     /// Somebody else runs it.
     Attached,
 }
@@ -284,6 +285,8 @@ pub(super) struct Vm {
     #[serde(default)]
     pub(super) floor: Amounts,
     pub(super) initial: Option<Amounts>,
+    #[serde(default, deserialize_with = "some_quantity")]
+    pub(super) boot_memory: Option<Bytes>,
 }
 
 /// An address for operators, as text or as a port alone.

@@ -13,7 +13,7 @@ use std::{
 use toml::Spanned;
 use vibra_daemon::{LOG_SIZE, Mode, Named, Program, Recipe, TIME_LIMIT};
 use vibra_model::{
-    Command, Customer, CustomerId, HostSpec, Rejection, Resource, Resources, Role, Snapshot, Violation, VmSpec,
+    Bytes, Command, Customer, CustomerId, HostSpec, Rejection, Resource, Resources, Role, Snapshot, Violation, VmSpec,
 };
 use vibra_policy::fvm::FvmParameters;
 use vibra_proxy::{FrontTls, Manner, Network, Peers, Pseudonym, StartError, Tracing, Trust};
@@ -22,6 +22,12 @@ use vibra_trace::generate::NAMES;
 
 /// How often the allocator decides where the file does not say: the interval found optimal in section 3.5.3.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Debian's kernel and its initramfs take so much until they run.
+const LEAST_BOOT_MEMORY: Bytes = Bytes(128 << 20);
+
+/// What a VM boots with whose memory is not managed.
+const BOOT_MEMORY: Bytes = Bytes(256 << 20);
 
 pub(super) type Fault<T> = Result<T, ConfigError>;
 
@@ -459,7 +465,7 @@ impl Cluster {
             cluster.hosts.push(host);
         }
         for (order, raw) in (1..).zip(file.vm.iter().map(Spanned::get_ref)) {
-            let vm = vm(source, raw, order, &initial(file, raw, &cluster.customers))?;
+            let vm = vm(source, raw, order, &initial(file, raw, &cluster.customers), &cluster.customers)?;
             trial.run(raw.name.span(), Command::PutVm(vm.spec.clone()))?;
             cluster.vms.push(vm);
         }
@@ -486,7 +492,33 @@ fn initial(file: &raw::File, raw: &raw::Vm, customers: &[Customer]) -> Resources
     share
 }
 
-fn vm(source: &Source<'_>, raw: &raw::Vm, order: u32, initial: &Resources) -> Fault<Vm> {
+/// What a VM boots with: a balloon only takes, so it is what the customer's other VMs could leave it, unless the file says
+/// less.
+fn boot_memory(
+    source: &Source<'_>,
+    raw: &raw::Vm,
+    initial: &Resources,
+    customers: &[Customer],
+) -> Fault<Option<Bytes>> {
+    let fault = |message: String, hint: &str| Err(source.fault(raw.name.span(), message, Some(hint.to_owned())));
+    match (raw.kind, raw.boot_memory) {
+        (raw::VmKind::Qemu, said) => {
+            let bound = customers.iter().find(|customer| customer.id == *raw.customer.get_ref());
+            let boot = said.or(bound.and_then(|customer| customer.bounds.memory)).unwrap_or(BOOT_MEMORY);
+            if boot < LEAST_BOOT_MEMORY {
+                return fault(format!("{boot} are too little to boot a VM"), "set boot_memory to 128MiB or more");
+            }
+            if initial.memory.is_some_and(|memory| memory > boot) {
+                return fault(format!("it boots with {boot}, and shall have more at first"), "raise boot_memory");
+            }
+            Ok(Some(boot))
+        }
+        (_, None) => Ok(None),
+        (_, Some(_)) => fault("boot_memory is for VMs of kind \"qemu\"".to_owned(), "take it out"),
+    }
+}
+
+fn vm(source: &Source<'_>, raw: &raw::Vm, order: u32, initial: &Resources, customers: &[Customer]) -> Fault<Vm> {
     let spec = VmSpec {
         id: raw.name.get_ref().clone(),
         customer: raw.customer.get_ref().clone(),
@@ -507,7 +539,8 @@ fn vm(source: &Source<'_>, raw: &raw::Vm, order: u32, initial: &Resources) -> Fa
             return Err(source.fault(raw.name.span(), "a VM that serves nothing", hint));
         }
     };
-    Ok(Vm { spec, kind: raw.kind, content, attached })
+    let boot_memory = boot_memory(source, raw, initial, customers)?;
+    Ok(Vm { spec, kind: raw.kind, content, boot_memory, attached })
 }
 
 /// A trace by its name, or a file beside the configuration.

@@ -30,7 +30,7 @@ address = "127.0.0.1:8082"
 
 #[test]
 fn the_examples_are_accepted() {
-    for name in ["cluster.toml", "static.toml"] {
+    for name in ["cluster.toml", "qemu.toml", "static.toml"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples").join(name);
         let config = Config::load(&path).unwrap_or_else(|e| panic!("{e:#}"));
         assert_eq!(config.dispatcher.unwrap().settings.replicas, 2);
@@ -268,6 +268,24 @@ fn the_directorys_rules_hold_for_what_the_file_registers() {
     assert_eq!(parse(&cluster("1MB/s", "h1")).unwrap().vms.len(), 1);
     refused(&cluster("11MB/s", "h1"), "7:8", "above the bound", "lower the floors");
     refused(&cluster("1MB/s", "h2"), "7:8", "host h2 is not registered", "[[host]]");
+}
+
+#[test]
+fn virtual_machines_boot_with_the_most_that_they_may_have() {
+    let cluster = |rest: &str| {
+        format!(
+            "[[customer]]\nname = \"shop\"\nbound = {{ memory = \"512MiB\" }}\n[[host]]\nname = \"h1\"\n\
+             [[vm]]\nname = \"a\"\ncustomer = \"shop\"\nhost = \"h1\"\ncontent = \"worldcup\"\n{rest}\n"
+        )
+    };
+    let boots = |rest: &str| parse(&cluster(rest)).unwrap().vms[0].boot_memory.map(|memory| memory.0 >> 20);
+    assert_eq!(boots("kind = \"qemu\""), Some(512));
+    assert_eq!(boots("kind = \"qemu\"\ninitial = { memory = \"96MiB\" }\nboot_memory = \"160MiB\""), Some(160));
+    assert_eq!(boots("kind = \"namespace\""), None);
+    let small = "kind = \"qemu\"\ninitial = { memory = \"48MiB\" }\nboot_memory = \"64MiB\"";
+    refused(&cluster(small), "7:8", "too little to boot", "128MiB");
+    refused(&cluster("kind = \"qemu\"\nboot_memory = \"256MiB\""), "7:8", "shall have more", "raise boot_memory");
+    refused(&cluster("kind = \"namespace\"\nboot_memory = \"256MiB\""), "7:8", "for VMs of kind", "take it out");
 }
 
 #[test]

@@ -11,10 +11,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use tokio::{sync::watch, task::JoinHandle};
 use vibra_agent::{
     Agent, AttachedHost, Catalogue, InProcessHost, Machine, MachineSpec, NamespaceHost, NamespaceSettings,
-    OriginSettings, cleanup_stale, register,
+    OriginSettings, QemuHost, QemuSettings, cleanup_stale, register,
 };
 use vibra_client::Directory;
-use vibra_model::{Bytes, Command, HostSpec, PoolId, VmSpec};
+use vibra_model::{Bytes, Command, HostId, HostSpec, PoolId, VmSpec};
 use vibra_policy::fvm::Fvm;
 use vibra_trace::Objects;
 
@@ -38,6 +38,7 @@ pub(crate) struct Host {
 enum Kind {
     InProcess(InProcessHost),
     Namespaces(NamespaceHost),
+    Qemu(QemuHost),
     Attached(AttachedHost),
 }
 
@@ -46,6 +47,7 @@ impl Kind {
         match self {
             Kind::InProcess(host) => host.machines(),
             Kind::Namespaces(host) => host.machines(),
+            Kind::Qemu(host) => host.machines(),
             Kind::Attached(host) => host.machines(),
         }
     }
@@ -59,8 +61,8 @@ impl Prepared {
     pub(crate) async fn start(host: &HostSpec, config: &config::Config) -> anyhow::Result<Prepared> {
         let mut prepared = Prepared { host: host.clone(), specs: Vec::new(), kinds: Vec::new() };
         let failed = || format!("the VMs of host {}", host.id);
-        for ((kind, content), vms) in groups(host, config) {
-            let started = start_kind(kind, content, &vms).await.with_context(failed)?;
+        for ((.., content), vms) in groups(host, config) {
+            let started = start_kind(content, &vms).await.with_context(failed)?;
             let addresses = started.machines().iter().map(|machine| machine.address().to_owned());
             prepared.specs.extend(vms.iter().zip(addresses).map(|(vm, address)| VmSpec { address, ..vm.spec.clone() }));
             prepared.kinds.push(started);
@@ -135,6 +137,7 @@ impl Host {
             prepared.register(&*directory).await?;
             all.push(prepared);
         }
+        join_networks(&all).await?;
         for host in hosts {
             let join = Command::JoinPool { host: host.id.clone(), pool: pool.clone() };
             directory.command(join).await.context("registering with the directory")?;
@@ -162,6 +165,7 @@ impl Host {
                     }
                 }
                 Kind::Namespaces(host) => host.stop().await?,
+                Kind::Qemu(host) => host.stop().await?,
                 Kind::Attached(_) => {
                     eprintln!("the limits on the uplink stay in force: `vibra agent --remove-limits` lifts them");
                 }
@@ -169,6 +173,22 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// Joins the networks of virtual machines on several hosts, so that those can move while they run.
+async fn join_networks(prepared: &[Prepared]) -> anyhow::Result<()> {
+    let mut hosts: Vec<(HostId, &QemuHost)> = Vec::new();
+    for part in prepared {
+        for kind in &part.kinds {
+            if let Kind::Qemu(machines) = kind {
+                hosts.push((part.host.id.clone(), machines));
+            }
+        }
+    }
+    if hosts.len() > 1 {
+        QemuHost::join(&hosts).await.context("joining the networks of the hosts")?;
+    }
+    Ok(())
 }
 
 /// The agent of `host`, which drives its share of `machines`.
@@ -185,11 +205,14 @@ fn agent(
     })
 }
 
-/// The VMs that are made on `host`, by kind and content.
-fn groups<'a>(host: &HostSpec, config: &'a config::Config) -> BTreeMap<(config::VmKind, &'a str), Vec<&'a config::Vm>> {
+/// What VMs have in common that are made together: their kind, what they boot with, and their content.
+type Alike<'a> = (config::VmKind, Option<Bytes>, &'a str);
+
+/// The VMs that are made on `host`, those together that are alike.
+fn groups<'a>(host: &HostSpec, config: &'a config::Config) -> BTreeMap<Alike<'a>, Vec<&'a config::Vm>> {
     let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for vm in config.vms.iter().filter(|vm| vm.spec.host == host.id && vm.attached.is_none()) {
-        groups.entry((vm.kind, vm.content.as_str())).or_default().push(vm);
+        groups.entry((vm.kind, vm.boot_memory, vm.content.as_str())).or_default().push(vm);
     }
     groups
 }
@@ -201,11 +224,15 @@ fn machine_specs(vms: &[&config::Vm]) -> Vec<MachineSpec> {
 /// Prints what would be run to make and shape the VMs of `host`, and runs nothing.
 pub(crate) fn dry_run(host: &HostSpec, config: &config::Config) {
     println!("# host {}", host.id);
-    for ((kind, _), vms) in groups(host, config) {
+    for ((kind, ..), vms) in groups(host, config) {
         match kind {
             config::VmKind::InProcess => println!("# {} VMs in this process need no command", vms.len()),
             config::VmKind::Namespace => {
                 let commands = NamespaceHost::dry_run(&NamespaceSettings::default(), &machine_specs(&vms));
+                commands.iter().for_each(|command| println!("{command}"));
+            }
+            config::VmKind::Qemu => {
+                let commands = QemuHost::dry_run(&qemu_settings(&vms), &machine_specs(&vms));
                 commands.iter().for_each(|command| println!("{command}"));
             }
             config::VmKind::Attached => {}
@@ -216,20 +243,22 @@ pub(crate) fn dry_run(host: &HostSpec, config: &config::Config) {
     }
 }
 
-async fn start_kind(kind: config::VmKind, content: &str, vms: &[&config::Vm]) -> anyhow::Result<Kind> {
+/// Starts VMs that are alike but for their names and what they have at first.
+async fn start_kind(content: &str, vms: &[&config::Vm]) -> anyhow::Result<Kind> {
     let loaded = trace::load(content, None, SEED).map_err(|failure| match failure {
         Failure::Runtime(error) | Failure::Usage(error) => error.context(format!("the content {content:?}")),
         Failure::Missed(why) | Failure::Void(why) => anyhow!(why),
     })?;
     let catalogue = Arc::new(catalogue(&loaded.objects)?);
     let specs = machine_specs(vms);
-    Ok(match kind {
+    Ok(match vms[0].kind {
         config::VmKind::InProcess => {
             Kind::InProcess(InProcessHost::start(OriginSettings::default(), catalogue, specs).await?)
         }
         config::VmKind::Namespace => {
             Kind::Namespaces(namespaces(NamespaceSettings::default(), catalogue, specs).await?)
         }
+        config::VmKind::Qemu => Kind::Qemu(virtual_machines(qemu_settings(vms), catalogue, specs).await?),
         config::VmKind::Attached => anyhow::bail!("attached VMs are not made"),
     })
 }
@@ -243,13 +272,36 @@ pub(crate) async fn namespaces(
     catalogue: Arc<Catalogue>,
     specs: Vec<MachineSpec>,
 ) -> anyhow::Result<NamespaceHost> {
+    remove_stale().await?;
+    Ok(NamespaceHost::start(settings, catalogue, specs).await?)
+}
+
+/// What virtual machines that are alike have in common.
+fn qemu_settings(vms: &[&config::Vm]) -> QemuSettings {
+    let default = QemuSettings::default();
+    QemuSettings { boot_memory: vms[0].boot_memory.unwrap_or(default.boot_memory), ..default }
+}
+
+/// Virtual machines, likewise.
+async fn virtual_machines(
+    settings: QemuSettings,
+    catalogue: Arc<Catalogue>,
+    specs: Vec<MachineSpec>,
+) -> anyhow::Result<QemuHost> {
+    remove_stale().await?;
+    let host = QemuHost::start(settings, catalogue, specs).await?;
+    eprintln!("virtual machines run on {}", host.accelerator());
+    Ok(host)
+}
+
+async fn remove_stale() -> anyhow::Result<()> {
     let stale = tokio::task::spawn_blocking(cleanup_stale).await?.context("removing what an earlier run left")?;
     match stale.len() {
         0 => {}
         1 => eprintln!("removed what an earlier run left"),
         runs => eprintln!("removed what {runs} earlier runs left"),
     }
-    Ok(NamespaceHost::start(settings, catalogue, specs).await?)
+    Ok(())
 }
 
 /// What servers need in order to serve a trace's objects.
