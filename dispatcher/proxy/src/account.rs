@@ -73,7 +73,7 @@ impl Account {
         if self.pool.is_private() {
             self.client.put_own(&self.pool, link, now);
         } else {
-            self.pool.put(link, now, worker.limits().idle_per_server);
+            self.pool.put(link, now, worker.config().limits.idle_per_server);
         }
     }
 

@@ -141,12 +141,12 @@ impl Client {
 
     /// Where a request with those fields began, as far as the word of trusted peers goes.
     pub(crate) fn origin(&self, fields: &Fields) -> IpAddr {
-        origin(&self.worker.peers(), self.peer().ends.source.ip(), &rewrite::claims(fields))
+        origin(&self.worker.config().peers, self.peer().ends.source.ip(), &rewrite::claims(fields))
     }
 
     /// The client's own unused connection to the server of `pool`, if one can take a request.
     pub(crate) fn take_own(&self, pool: &Rc<Pool>) -> Option<Link> {
-        let (now, idle) = (self.worker.clock().now(), self.worker.timeouts().server_idle);
+        let (now, idle) = (self.worker.clock().now(), self.worker.config().timeouts.server_idle);
         let mut own = self.who.own.borrow_mut();
         own.retain_mut(|(_, link)| link.is_fresh(now, idle));
         let place = own.iter().position(|(of, _)| Rc::ptr_eq(of, pool))?;

@@ -191,7 +191,7 @@ impl<F: Front> Carried<'_, '_, F> {
             };
             self.keeps_body_for(&carrier);
             let peer = self.client.peer();
-            let peers = self.client.worker().peers();
+            let config = self.client.worker().config();
             let onward = Onward {
                 hop: Hop {
                     address: &peer.address,
@@ -199,7 +199,7 @@ impl<F: Front> Carried<'_, '_, F> {
                     scheme: self.front.scheme(),
                     host: self.head.host(),
                 },
-                peers: &peers,
+                peers: &config.peers,
                 endpoint: account.pool().server.endpoint.authority(),
                 marks: self.journal.marks(),
                 rest,
@@ -227,7 +227,7 @@ impl<F: Front> Carried<'_, '_, F> {
     fn keeps_body_for(&mut self, link: &Link) {
         if matches!(link, Link::Http2(_)) && self.head.length != Length::None && self.kept.is_none() {
             let worker = self.client.worker();
-            self.kept = Some(Box::new(Kept::new(worker.limits().buffer, worker.wire().memory.hold())));
+            self.kept = Some(Box::new(Kept::new(worker.config().limits.buffer, worker.wire().memory.hold())));
         }
     }
 
@@ -308,7 +308,7 @@ impl<F: Front> Carried<'_, '_, F> {
 
     /// Whether more of the request's body came than is taken; of what has chunks that shows only so.
     fn is_body_too_long(&self) -> bool {
-        self.client.worker().limits().body.is_some_and(|most| self.upload.bytes > most)
+        self.client.worker().config().limits.body.is_some_and(|most| self.upload.bytes > most)
     }
 
     /// Hands the response on to the client. Where it breaks off, `others` may have the rest.

@@ -67,7 +67,7 @@ impl Pool {
     /// # Errors
     /// Why there is none, at the latest after `timeouts.connect`.
     pub(crate) async fn connect(&self, worker: &Worker, ends: &Ends, new: bool) -> Result<Link, ConnectError> {
-        let wait = worker.timeouts().connect;
+        let wait = worker.config().timeouts.connect;
         let several = self.server.manner.protocol == Protocol::Http2 && !self.declined.get();
         let connected = timeout(wait, async {
             if several && !new && !self.is_private() {
@@ -99,7 +99,7 @@ impl Pool {
         let link = match protocol {
             Protocol::Http1 => Link::Http1(Box::new(Http1::new(io, wire))),
             Protocol::Http2 => {
-                let connection = Connection::open(io, worker.limits().buffer, wire).await?;
+                let connection = Connection::open(io, worker.config().limits.buffer, wire).await?;
                 if !self.is_private() {
                     self.shared.borrow_mut().push(connection.clone());
                 }

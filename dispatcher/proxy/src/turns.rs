@@ -26,7 +26,7 @@ impl<'a> Turns<'a> {
     /// The turns of a request for `object`.
     pub(crate) fn new(client: &'a Rc<Client>, view: &'a View, object: &str) -> Self {
         let candidates = client.worker().pick(view, object).into_iter();
-        Turns { client, view, candidates, left: client.worker().limits().attempts }
+        Turns { client, view, candidates, left: client.worker().config().limits.attempts }
     }
 
     /// The first server to try. Where all are full, waits for a place at the first of them.
@@ -67,7 +67,7 @@ impl<'a> Turns<'a> {
     }
 
     async fn wait(&mut self, pool: &Rc<Pool>, journal: &mut Journal<'_>) -> Result<Account, Refusal> {
-        let (most, began) = (self.client.worker().timeouts().queue, Instant::now());
+        let (most, began) = (self.client.worker().config().timeouts.queue, Instant::now());
         let entered = match pool.server.gate.enter() {
             Entry::Entered => true,
             Entry::Waits(turn) => timeout(most, turn).await.is_ok(),

@@ -16,12 +16,11 @@ use crate::http1::head::{Name, Rules};
 use crate::http1::{Length, RequestHead};
 use crate::http2;
 use crate::ids::Ids;
-use crate::limits::{Limits, Timeouts};
+use crate::limits::Limits;
 use crate::log::{Record, Sink};
 use crate::lot::{Lot, Parked};
 use crate::metrics::{ClientTally, Refusal, Wait};
 use crate::peer::{self, Peer};
-use crate::peers::Peers;
 use crate::pool::Pool;
 use crate::proxy_protocol::Ends;
 use crate::routes::Routes;
@@ -38,7 +37,6 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::future::poll_fn;
 use std::mem::replace;
 use std::net::TcpListener;
-use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -88,20 +86,6 @@ pub(crate) struct View {
     /// The configuration that holds.
     config: Rc<Config>,
     wire: Rc<Wire>,
-}
-
-/// A part of the configuration that held when it was asked for.
-pub(crate) struct Part<T: 'static> {
-    config: Rc<Config>,
-    part: fn(&Config) -> &T,
-}
-
-impl<T> Deref for Part<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        (self.part)(&self.config)
-    }
 }
 
 impl View {
@@ -160,22 +144,9 @@ impl Worker {
         &self.clock
     }
 
-    /// A part of the configuration as it holds now; a reload changes it.
-    fn part<T>(&self, part: fn(&Config) -> &T) -> Part<T> {
-        Part { config: self.view.borrow().config.clone(), part }
-    }
-
-    pub(crate) fn timeouts(&self) -> Part<Timeouts> {
-        self.part(|config| &config.timeouts)
-    }
-
-    /// Whom it believes, and how it is known to others.
-    pub(crate) fn peers(&self) -> Part<Peers> {
-        self.part(|config| &config.peers)
-    }
-
-    pub(crate) fn limits(&self) -> Part<Limits> {
-        self.part(|config| &config.limits)
+    /// The configuration as it holds now; a reload changes it.
+    pub(crate) fn config(&self) -> Rc<Config> {
+        self.view.borrow().config.clone()
     }
 
     /// Whether clients may speak HTTP/2.
@@ -265,8 +236,9 @@ impl Worker {
     /// # Errors
     /// Why not.
     pub(crate) fn permit(&self, client: &Client, head: &RequestHead) -> Result<(), Refusal> {
-        let limits = self.limits();
-        if self.peers().via.is_among(head.fields.all(Name::Via)) {
+        let config = self.config();
+        let limits = &config.limits;
+        if config.peers.via.is_among(head.fields.all(Name::Via)) {
             return Err(Refusal::Loop);
         }
         if head.max_forwards() == Some(0) {
@@ -386,13 +358,13 @@ impl Worker {
             self.tally.delayed.add(1);
         }
         let place = places.take().await;
-        let (worker, peers) = (self.clone(), self.peers());
-        if !self.view.borrow().config.demands_header(to) {
-            return self.admit(socket, Peer::new(own, &peers.trusted), acceptor, place);
+        let (worker, config) = (self.clone(), self.config());
+        if !config.demands_header(to) {
+            return self.admit(socket, Peer::new(own, &config.peers.trusted), acceptor, place);
         }
         spawn_local(async move {
-            let trust = &peers.trusted;
-            match peer::announced(&mut socket, own, trust, worker.timeouts().header).await {
+            let trust = &config.peers.trusted;
+            match peer::announced(&mut socket, own, trust, config.timeouts.header).await {
                 Ok(ends) => worker.admit(socket, Peer::new(ends, trust), acceptor, place),
                 Err(error) => {
                     tracing::debug!(peer = %own.source, "a connection is closed: {error}");
@@ -483,7 +455,7 @@ impl Worker {
 
     /// Advances the clock, and looks for what has waited too long.
     async fn keep_time(self: Rc<Self>) {
-        let mut ticks = interval(self.timeouts().tick);
+        let mut ticks = interval(self.config().timeouts.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut swept = self.clock.now();
         loop {

@@ -51,7 +51,8 @@ async fn talk(client: &Rc<Client>, conn: &mut Conn, begun: &'static [u8]) -> End
     {
         return End::Closed;
     }
-    let limits = worker.limits();
+    let config = worker.config();
+    let limits = &config.limits;
     let balance = Rc::new(Balance::new(worker.clone()));
     let line = Line::new(conn, begun, balance.clone(), client);
     let window = u32::try_from(limits.buffer).unwrap_or(u32::MAX);

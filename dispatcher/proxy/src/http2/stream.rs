@@ -39,7 +39,7 @@ impl Work for Accepted {
         let Accepted { request, respond, open, balance, scheme } = self;
         let client = &open.client;
         let (parts, body) = request.into_parts();
-        let (wire, limits) = (client.worker().wire(), client.worker().limits());
+        let (wire, config) = (client.worker().wire(), client.worker().config());
         let head = head::request(&parts, !body.is_end_stream(), &wire.rules);
         let length = head.as_ref().map_or(Length::None, |head| head.length);
         let mut stream = Stream {
@@ -48,7 +48,7 @@ impl Work for Accepted {
             balance,
             scheme,
             began: Instant::now(),
-            request: Incoming::new(body, length, limits.buffer, &wire.memory),
+            request: Incoming::new(body, length, config.limits.buffer, &wire.memory),
             respond,
             response: None,
             space,
