@@ -20,6 +20,9 @@ pub(super) const ALPHA: f64 = 0.9;
 pub(super) const INTERVAL: Duration = Duration::from_secs(3);
 /// A request that has not been answered after this has failed.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The most connections of the generator: where a way does not work, the requests of seconds are under way at once. Each takes
+/// three descriptors of this process, which may often have no more than 20,000.
+const CONNECTIONS: usize = 6_000;
 /// A confidence interval this near to its mean, as a part of it, is near enough (section 3.5.3).
 const NEAR: f64 = 0.05;
 /// How often a run whose load generator was late is repeated before it is given up.
@@ -206,6 +209,7 @@ impl<'a> Bed<'a> {
             warm_up: self.timing.warm_up,
             stop_after: Some(length),
             timeout: TIMEOUT,
+            connections: CONNECTIONS,
             ..Options::new(target, mode)
         };
         let (warm, mut warmed) = tokio::sync::watch::channel(false);
