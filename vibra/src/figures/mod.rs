@@ -9,6 +9,7 @@ mod response;
 mod throughput;
 mod trace;
 mod tuning;
+mod working_set;
 
 use crate::{
     cli,
@@ -24,7 +25,14 @@ const BOOK: Book = Book {
               of the time; what was scaled stands with each figure. The trace of the text is not to be had: its place is taken by a \
               reconstruction that agrees with everything that is known of it. Differences between ways to dispatch can be \
               compared with the dissertation's; times in milliseconds cannot.",
-    figures: &[trace::FIGURES, dispatching::FIGURES, tuning::FIGURES, response::FIGURES, throughput::FIGURES],
+    figures: &[
+        trace::FIGURES,
+        dispatching::FIGURES,
+        tuning::FIGURES,
+        response::FIGURES,
+        throughput::FIGURES,
+        working_set::FIGURES,
+    ],
 };
 
 /// Makes the figures that are asked for, and fails where something stated is missed.
