@@ -231,7 +231,8 @@ impl Snapshot {
             Command::RemoveVm(vm) => Ok(vec![Change::VmRemoved(self.known_vm(vm)?.id.clone())]),
             Command::SetVmState { vm, state } => {
                 let vm = self.known_vm(vm)?;
-                Ok(changed(vm, in_state(vm.clone(), *state)))
+                let up = self.host(&vm.host).is_some_and(|host| host.state == HostState::Up);
+                Ok(changed(vm, if up { in_state(vm.clone(), *state) } else { unheard(vm.clone(), *state) }))
             }
             Command::JoinPool { host, pool } => {
                 Ok(self.changed_host(Host { pool: Some(pool.clone()), ..self.known_host(host)?.clone() }))
@@ -243,7 +244,7 @@ impl Snapshot {
                 let mut host = self.known_host(host)?.clone();
                 host.state = HostState::Down;
                 let lost = |vm: &Vm| match vm.host == host.id {
-                    true => in_state(vm.clone(), VmState::Down),
+                    true => unheard(vm.clone(), VmState::Down),
                     false => staying(vm.clone()),
                 };
                 let vms = self.vms_on(&host.id).flat_map(|vm| changed(vm, lost(vm)));
@@ -568,7 +569,8 @@ fn with_new_desired(mut vm: Vm) -> Vm {
 }
 
 /// The VM in another state. One that goes down keeps its floor for its return, and credits the rest to its cluster
-/// (section 4.3.1: "credit BW_j back"); failures are fail-stop (section 4.2.5), so it holds no more than that.
+/// (section 4.3.1: "credit BW_j back"). What its host may give it counts until that has taken it back: a server that
+/// looks dead may still send.
 fn in_state(mut vm: Vm, state: VmState) -> Vm {
     if state == VmState::Down && vm.state != VmState::Down {
         for amount in vm.desired.resources.amounts().collect::<Vec<_>>() {
@@ -576,12 +578,21 @@ fn in_state(mut vm: Vm, state: VmState) -> Vm {
             vm.desired.resources.set(resource.amount(vm.floor.get(resource).unwrap_or(0)));
         }
         vm.desired.generation = vm.desired.generation.next();
-        vm.held = vm.desired.resources;
-        vm.applied = None;
         vm.level = None;
         vm.moving = None;
     }
     vm.state = state;
+    vm
+}
+
+/// The same where its host is not heard of, which could confirm nothing: failures are fail-stop (section 4.2.5), so a VM
+/// that goes down with its host holds no more than is kept for it.
+fn unheard(vm: Vm, state: VmState) -> Vm {
+    let mut vm = in_state(vm, state);
+    if state == VmState::Down {
+        vm.held = vm.desired.resources;
+        vm.applied = None;
+    }
     vm
 }
 
@@ -592,7 +603,7 @@ fn reported(mut vm: Vm, told: &VmReport) -> Vm {
     {
         return handed_over(vm, to);
     }
-    if let Some(applied) = told.applied.filter(|_| told.state != Some(VmState::Down)) {
+    if let Some(applied) = told.applied {
         // Once the newest generation is adopted no older one can be carried out any more.
         vm.held = if applied.generation == vm.desired.generation {
             applied.resources.max(&vm.desired.resources)

@@ -162,6 +162,24 @@ fn a_failed_vm_keeps_its_floor_and_credits_the_rest() {
 }
 
 #[test]
+fn what_a_failed_vm_had_is_free_once_its_host_has_taken_it_back() {
+    let mut directory = shop();
+    let may = |directory: &Snapshot| directory.may_raise(directory.vm(&id("b")).unwrap(), Resource::Bandwidth);
+    adopt(&mut directory, "a", 10, VmState::Down);
+    propose(&mut directory, &[("b", 19)]).unwrap();
+    assert!(!may(&directory), "the class of a still lets 10 through");
+    adopt(&mut directory, "a", 1, VmState::Down);
+    assert!(may(&directory));
+    // A host that falls silent in between can confirm nothing.
+    adopt(&mut directory, "c", 10, VmState::Down);
+    propose(&mut directory, &[("b", 10), ("d", 28)]).unwrap();
+    adopt(&mut directory, "b", 10, VmState::Up);
+    assert!(!directory.may_raise(directory.vm(&id("d")).unwrap(), Resource::Bandwidth));
+    run(&mut directory, Command::HostSilent(id("h3"))).unwrap();
+    assert!(directory.may_raise(directory.vm(&id("d")).unwrap(), Resource::Bandwidth));
+}
+
+#[test]
 fn floors_above_the_bound_are_refused_at_registration() {
     let mut directory = shop();
     run(&mut directory, Command::PutHost(HostSpec { id: id("h9"), capacity: Resources::NONE })).unwrap();

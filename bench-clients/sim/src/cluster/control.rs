@@ -154,9 +154,10 @@ impl Control {
                 self.usage.0.entry(self.vms[index].clone()).or_default().push(sample);
             }
             let desired = self.directory.vm(&self.vms[index]).map(|vm| vm.desired);
-            let applied = desired.filter(|_| server.runs()).map(|desired| {
+            let applied = desired.map(|desired| {
                 let mut resources = Resources::NONE;
-                let has = server.has();
+                // Of one that is down nothing is in force but what is kept for it.
+                let has = if server.runs() { server.has() } else { desired.resources };
                 desired.resources.amounts().for_each(|amount| {
                     if let Some(has) = has.get(amount.resource()) {
                         resources.set(amount.resource().amount(has));
