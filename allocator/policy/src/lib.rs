@@ -2,7 +2,8 @@
 //!
 //! A [`Policy`] looks at an immutable [`View`] (the directory's snapshot, what VMs used, whose VMs) and returns a
 //! [`Plan`](vibra_model::Plan): what shall change and what shall not, each with its reason. [`check`] judges a plan by rules that no
-//! policy wrote. A [`Guard`] trims any policy's plans to what is [safe](Safety). The crate is pure: no I/O, no clock, no randomness. Time is passed in, so that the same code decides
+//! policy wrote. A [`Guard`] trims any policy's plans to what is [safe](Safety),
+//! and [`Takeover`] adds to any policy what becomes of a failed VM's resources. The crate is pure: no I/O, no clock, no randomness. Time is passed in, so that the same code decides
 //! for the allocator and for a simulator.
 //!
 //! | name | it |
@@ -66,6 +67,7 @@ mod registry;
 mod room;
 mod safety;
 mod sandpiper;
+pub mod takeover;
 #[cfg(test)]
 mod testing;
 mod view;
@@ -83,4 +85,5 @@ pub use proportional::{ALPHA, DEAD_BAND, Proportional, ProportionalParameters};
 pub use registry::{BuildError, Constructor, Policies};
 pub use safety::{Guard, Safety};
 pub use sandpiper::{Sandpiper, SandpiperParameters, Sla};
+pub use takeover::{Takeover, TakeoverParameters};
 pub use view::View;

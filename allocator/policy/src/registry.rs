@@ -1,6 +1,6 @@
 //! Policies by name.
 
-use crate::{Bank, Distributed, Fixed, Guard, Policy, Proportional, Safety, Sandpiper};
+use crate::{Bank, Distributed, Fixed, Guard, Policy, Proportional, Safety, Sandpiper, Takeover, TakeoverParameters};
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt};
 use vibra_model::Resource;
@@ -66,7 +66,7 @@ impl Policies {
     }
 
     /// The policy `name` for `resource`, with `parameters` (a JSON object), of which `safety` says how its [`Guard`]
-    /// trims its plans.
+    /// trims its plans, and `takeover` what becomes of failed VMs' resources ([`Takeover`]): what that moves is not trimmed.
     ///
     /// # Errors
     /// [`BuildError`] if there is no such policy, or its parameters are not right.
@@ -74,9 +74,15 @@ impl Policies {
         let Some((&policy, constructor)) = self.constructors.get_key_value(name) else {
             return Err(BuildError::Unknown { name: name.to_owned(), known: self.names() });
         };
-        let safety = parameters.as_object_mut().and_then(|table| table.remove("safety")).map(Safety::read).transpose();
-        let safety = safety.map_err(|why| BuildError::Parameters { policy, resource, why })?.unwrap_or_default();
-        Ok(Box::new(Guard::new(constructor(resource, parameters)?, safety)))
+        let refuse = |why| BuildError::Parameters { policy, resource, why };
+        let mut table = |name| parameters.as_object_mut().and_then(|table| table.remove(name));
+        let safety = table("safety").map(Safety::read).transpose().map_err(refuse)?.unwrap_or_default();
+        let takeover = table("takeover").map(TakeoverParameters::read).transpose().map_err(refuse)?;
+        let guarded = Box::new(Guard::new(constructor(resource, parameters)?, safety));
+        Ok(match takeover {
+            Some(parameters) => Box::new(Takeover::new(guarded, parameters)),
+            None => guarded,
+        })
     }
 }
 

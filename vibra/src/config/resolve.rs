@@ -365,9 +365,13 @@ fn allocator(source: &Source<'_>, spanned: &Spanned<raw::Allocator>, file: &raw:
     if raw.time_limit == Some(Duration::ZERO) {
         return Err(source.fault(spanned.span(), "a time limit of 0", Some("write time_limit = \"2s\"".into())));
     }
+    let replicas = file.dispatcher.as_ref().map(|dispatcher| {
+        let replicas = dispatcher.get_ref().replicas.as_ref().map(|replicas| *replicas.get_ref());
+        replicas.unwrap_or(Settings::default().replicas)
+    });
     let shadow = |shadow: &Spanned<raw::Shadow>| {
         let raw = shadow.get_ref();
-        let recipe = recipe(source, [&raw.bandwidth, &raw.memory, &raw.cpu])?;
+        let recipe = recipe(source, [&raw.bandwidth, &raw.memory, &raw.cpu], replicas)?;
         if recipe.0.is_empty() {
             let hint = "write shadow = [{ bandwidth = { policy = \"proportional\" } }]".to_owned();
             return Err(source.fault(shadow.span(), "a shadow without a policy", Some(hint)));
@@ -376,7 +380,7 @@ fn allocator(source: &Source<'_>, spanned: &Spanned<raw::Allocator>, file: &raw:
     };
     Ok(Allocator {
         interval: raw.interval.unwrap_or(DEFAULT_INTERVAL),
-        recipe: recipe(source, [&raw.bandwidth, &raw.memory, &raw.cpu])?,
+        recipe: recipe(source, [&raw.bandwidth, &raw.memory, &raw.cpu], replicas)?,
         shadows: raw.shadow.iter().map(shadow).collect::<Fault<_>>()?,
         time_limit: raw.time_limit.unwrap_or(TIME_LIMIT),
         mode: if raw.dry_run { Mode::DryRun } else { Mode::Real },
@@ -387,10 +391,10 @@ fn allocator(source: &Source<'_>, spanned: &Spanned<raw::Allocator>, file: &raw:
     })
 }
 
-/// The policies for bandwidth, memory and CPU.
-fn recipe(source: &Source<'_>, tables: [&Option<Spanned<toml::Table>>; 3]) -> Fault<Recipe> {
+/// The policies for bandwidth, memory and CPU; `replicas` is the dispatcher's R, where the file has one.
+fn recipe(source: &Source<'_>, tables: [&Option<Spanned<toml::Table>>; 3], replicas: Option<usize>) -> Fault<Recipe> {
     let named = Resource::ALL.into_iter().zip(tables).filter_map(|(resource, table)| Some((resource, table.as_ref()?)));
-    let policies = named.map(|(resource, table)| Ok((resource, policy(source, resource, table)?)));
+    let policies = named.map(|(resource, table)| Ok((resource, policy(source, resource, table, replicas)?)));
     let recipe = Recipe(policies.collect::<Fault<_>>()?);
     // Each by itself is right: the first is as good a place as any for what is wrong with them together.
     let place = tables.into_iter().flatten().map(Spanned::span).next().unwrap_or_default();
@@ -398,7 +402,12 @@ fn recipe(source: &Source<'_>, tables: [&Option<Spanned<toml::Table>>; 3]) -> Fa
     Ok(recipe)
 }
 
-fn policy(source: &Source<'_>, resource: Resource, spanned: &Spanned<toml::Table>) -> Fault<Named> {
+fn policy(
+    source: &Source<'_>,
+    resource: Resource,
+    spanned: &Spanned<toml::Table>,
+    replicas: Option<usize>,
+) -> Fault<Named> {
     let fault = |message: String, hint: &str| source.fault(spanned.span(), message, Some(hint.to_owned()));
     let mut table = spanned.get_ref().clone();
     if !matches!(table.get("policy"), Some(toml::Value::String(_))) {
@@ -409,6 +418,17 @@ fn policy(source: &Source<'_>, resource: Resource, spanned: &Spanned<toml::Table
         let folder = table.get("folder").and_then(toml::Value::as_str).unwrap_or(".");
         let folder = beside(source, Path::new(folder));
         table.insert("folder".to_owned(), folder.to_string_lossy().into_owned().into());
+    }
+    // Resources follow the objects, so R is the dispatcher's.
+    if let (Some(toml::Value::Table(takeover)), Some(replicas)) = (table.get_mut("takeover"), replicas) {
+        match takeover.get("replicas").and_then(toml::Value::as_integer) {
+            Some(other) if usize::try_from(other) != Ok(replicas) => {
+                let message = format!("takeover.replicas of {resource} is {other}, and the dispatcher's is {replicas}");
+                return Err(fault(message, "leave it out: it is taken from [dispatcher]"));
+            }
+            Some(_) => {}
+            None => drop(takeover.insert("replicas".to_owned(), toml::Value::Integer(replicas as i64))),
+        }
     }
     let named: Named = serde_json::to_value(&table)
         .and_then(serde_json::from_value)

@@ -311,6 +311,26 @@ fn policies_are_judged_before_anything_starts() {
 }
 
 #[test]
+fn takeover_has_the_dispatchers_r() {
+    let with = |dispatcher: &str, takeover: &str| {
+        format!(
+            "[directory]\nlisten = \"127.0.0.1:0\"\n{dispatcher}[allocator]\n\
+             bandwidth = {{ policy = \"static\", takeover = {{ {takeover} }} }}\n"
+        )
+    };
+    let dispatcher = "[dispatcher]\nlisten = \"127.0.0.1:80\"\nreplicas = 3\ncustomer = \"shop\"\n";
+    let replicas = |text: &str| {
+        let recipe = parse(text).unwrap().allocator.unwrap().recipe;
+        recipe.0[&Resource::Bandwidth].parameters["takeover"].get("replicas").cloned()
+    };
+    assert_eq!(replicas(&with(dispatcher, "")), Some(3.into()));
+    assert_eq!(replicas(&with(dispatcher, "replicas = 3")), Some(3.into()));
+    assert_eq!(replicas(&with("", "warm_up = \"5s\"")), None, "the policy's default");
+    refused(&with(dispatcher, "replicas = 2"), "8:13", "takeover.replicas of bandwidth is 2", "leave it out");
+    refused(&with("", "replicas = 0"), "4:13", "use 1 or more", "");
+}
+
+#[test]
 fn tokens_fit_their_role() {
     let with = |token: &str| format!("[directory]\nlisten = \"127.0.0.1:0\"\n[[token]]\n{token}\nfile = \"t\"\n");
     let tokens = |text: &str| parse(&with(text)).unwrap().directory.unwrap().tokens.len();
