@@ -59,7 +59,14 @@ pub trait Machine: Send + Sync {
     /// Whether it serves, as far as the host can tell.
     async fn state(&self) -> VmState;
 
-    /// Gives it so much of one resource, and returns what the actuator then reads back. Where the actuator is coarser
+    /// Waits until it does not run, and sees to it that nothing of it does; returns at once if it does not. So a failure
+    /// is known when it happens, and not at the next look at its state. By default it never says so.
+    async fn ended(&self) {
+        std::future::pending().await
+    }
+
+    /// Gives it so much of one resource, and returns what the actuator then reads back. One that does not run has it
+    /// when it starts. Where the actuator is coarser
     /// than the unit it rounds down: a VM never gets more than was asked for.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use crate::{
     Core, Decision, Entry, Inputs, LOG_SIZE, Log, Outcome, Recipe, Shadowed, Stage, Verdict,
+    failures::Failures,
     log_file::{About, LogFile, Made},
     moves::Mover,
 };
@@ -160,13 +161,14 @@ impl Allocator {
         self.log.clone()
     }
 
-    /// Decides every interval until `stop` is done; then returns what has decided, whose state can be saved. A
+    /// Decides every interval, and at once when a VM fails or comes back, until `stop` is done; then returns what has decided, whose state can be saved. A
     /// decision that is under way is finished first, which takes as long as the policies and the directory may take.
     pub async fn run(mut self, stop: impl Future<Output = ()> + Send) -> Core {
         self.begin().await;
         let follower = follow(self.directory.clone());
         let mut ticks = interval(self.settings.interval.max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failures = Failures::new(&follower, self.customer.clone());
         let (tell, stopping) = watch::channel(false);
         self.stopping = stopping.clone();
         let working = async {
@@ -175,6 +177,7 @@ impl Allocator {
                     biased;
                     () = told(stopping.clone()) => break,
                     _ = ticks.tick() => self.interval(&follower).await,
+                    () = failures.next() => self.interval(&follower).await,
                 }
             }
         };

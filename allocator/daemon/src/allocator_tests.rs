@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::*;
 use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 use vibra_client::{FakeDirectory, Operation};
-use vibra_model::Resource;
+use vibra_model::{Resource, VmState};
 use vibra_policy::Composition;
 
 /// An allocator that runs until it is stopped, on a clock that follows tokio's.
@@ -321,4 +321,22 @@ async fn an_allocator_that_stops_waits_for_no_move() {
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     let stages = stages(&log);
     assert!(matches!(&stages[1].1, Stage::Failed { why, .. } if why.contains("the allocator stops")), "{stages:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_acted_on_at_once_and_so_is_a_return() {
+    let takeover = serde_json::json!({ "takeover": { "warm_up": "0s" } });
+    let policy = vibra_policy::Policies::shipped().build("static", Resource::Bandwidth, takeover).unwrap();
+    let running = start(directory(), Composition::new(vec![policy]).unwrap(), None);
+    running.report(10, 10);
+    running.until("with usage", |entry| entry.outcome == Outcome::Nothing).await;
+    for (state, shares) in [(VmState::Down, [10, 990]), (VmState::Up, [500, 500]), (VmState::Down, [10, 990])] {
+        let began = Instant::now();
+        running.directory.run(Command::SetVmState { vm: id("hot"), state }).unwrap();
+        while ["hot", "cold"].map(|vm| desired(&running.directory.now(), vm)) != shares {
+            assert!(began.elapsed() < INTERVAL / 2, "{shares:?} at the next interval is too late");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    running.finish().await;
 }

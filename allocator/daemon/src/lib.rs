@@ -26,6 +26,7 @@
 mod allocator;
 mod audit;
 mod core;
+mod failures;
 mod log_file;
 mod moves;
 mod program;

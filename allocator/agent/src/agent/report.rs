@@ -1,9 +1,16 @@
 //! The reporting loop: from sensors and read-back actuators to the directory.
 
 use super::{Agent, Duty, Troubles, level::Levels};
-use crate::{MachineError, Reading};
-use futures_util::future::join_all;
-use std::{collections::BTreeMap, time::Duration};
+use crate::{Machine, MachineError, Reading};
+use futures_util::{
+    future::join_all,
+    stream::{FuturesUnordered, StreamExt},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use vibra_client::ClientError;
 use vibra_model::{Command, Timestamp, UsageReport, UsageSample, VmId, VmReport, VmState};
@@ -11,7 +18,8 @@ use vibra_model::{Command, Timestamp, UsageReport, UsageSample, VmId, VmReport, 
 /// Runs for ever.
 pub(super) async fn run(agent: &Agent) {
     let levels = Levels::new(agent.level.clone());
-    let mut reporter = Reporter { agent, last: BTreeMap::new(), levels, troubles: Troubles::default(), failures: 0 };
+    let (last, troubles) = (BTreeMap::new(), Troubles::default());
+    let mut reporter = Reporter { agent, last, running: BTreeSet::new(), levels, troubles, failures: 0 };
     let mut ticks = interval(agent.settings.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -19,6 +27,8 @@ pub(super) async fn run(agent: &Agent) {
             _ = ticks.tick() => reporter.sense().await,
             // Usage waits for its interval; what changed must not, as others wait for it.
             () = agent.changed.notified() => BTreeMap::new(),
+            // Nor must a failure: others take over.
+            vm = reporter.one_ended() => reporter.failed(vm).await,
         };
         let began = Instant::now();
         reporter.report(heard).await;
@@ -37,6 +47,8 @@ struct Reporter<'a> {
     agent: &'a Agent,
     /// The last reading of each VM, and when it was made.
     last: BTreeMap<VmId, (Timestamp, Reading)>,
+    /// The VMs of this host that ran when they were last asked.
+    running: BTreeSet<VmId>,
     levels: Levels,
     troubles: Troubles,
     /// Reports that failed, in a row.
@@ -68,9 +80,49 @@ impl Reporter<'_> {
             self.troubles.note(format!("sensors of VM {vm}"), reading.as_ref().err().map(|error| error as _));
             let usage = self.sample_of(&vm, at, reading);
             self.adapt(&vm, usage.as_ref());
+            match state {
+                Some(state) if state != VmState::Down && self.is_own(&vm) => drop(self.running.insert(vm.clone())),
+                _ => drop(self.running.remove(&vm)),
+            }
             heard.insert(vm, Heard { usage, state });
         }
         heard
+    }
+
+    fn is_own(&self, vm: &VmId) -> bool {
+        self.agent.duties().get(vm) == Some(&Duty::Runs)
+    }
+
+    /// The next VM of this host that ends by itself. One that comes from elsewhere is not looked at before it runs here.
+    async fn one_ended(&self) -> VmId {
+        let running = |machine: &&Arc<dyn Machine>| self.running.contains(machine.id()) && self.is_own(machine.id());
+        let running = self.agent.machines.iter().filter(running);
+        let mut ends: FuturesUnordered<_> = running
+            .map(|machine| async {
+                machine.ended().await;
+                machine.id().clone()
+            })
+            .collect();
+        match ends.next().await {
+            Some(vm) => vm,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What there is to say of a VM that ended; nothing if it runs again.
+    async fn failed(&mut self, vm: VmId) -> BTreeMap<VmId, Heard> {
+        // It is waited for again once it was seen to run.
+        self.running.remove(&vm);
+        let Some(machine) = self.agent.machines.iter().find(|machine| *machine.id() == vm) else {
+            return BTreeMap::new();
+        };
+        match timeout(self.agent.settings.interval, machine.state()).await {
+            Ok(VmState::Down) if self.is_own(&vm) => {
+                tracing::warn!(%vm, "it has ended by itself");
+                [(vm, Heard { usage: None, state: Some(VmState::Down) })].into()
+            }
+            _ => BTreeMap::new(),
+        }
     }
 
     fn sample_of(&mut self, vm: &VmId, at: Timestamp, reading: Result<Reading, MachineError>) -> Option<UsageSample> {

@@ -33,6 +33,7 @@ struct FakeMachine {
     diary: Diary,
     readings: AtomicU64,
     runs: AtomicBool,
+    stopped: Notify,
 }
 
 /// What of a fake machine says nothing.
@@ -76,6 +77,12 @@ impl Machine for FakeMachine {
         if self.runs.load(SeqCst) { VmState::Up } else { VmState::Down }
     }
 
+    async fn ended(&self) {
+        while self.runs.load(SeqCst) {
+            self.stopped.notified().await;
+        }
+    }
+
     async fn set(&self, amount: Amount) -> Result<Amount, MachineError> {
         let actuator = *self.actuator.lock().unwrap();
         match actuator {
@@ -108,6 +115,12 @@ impl Machine for FakeMachine {
 }
 
 impl FakeMachine {
+    /// Ends by itself.
+    fn fail(&self) {
+        self.runs.store(false, SeqCst);
+        self.stopped.notify_one();
+    }
+
     async fn wait_if(&self, hang: Sensors) {
         let sensors = *self.sensors.lock().unwrap();
         if sensors == hang {
@@ -156,6 +169,7 @@ impl Scene {
             diary: diary.clone(),
             readings: AtomicU64::new(0),
             runs: AtomicBool::new(true),
+            stopped: Notify::new(),
         };
         let machines = names.iter().map(machine).map(Arc::new).collect();
         Scene { directory, machines, diary }
@@ -543,4 +557,25 @@ async fn a_vm_whose_move_is_called_off_after_it_was_stopped_is_started_again() {
     assert_eq!(scene.diary(), [("stop a".into(), 0), ("start a".into(), 0)]);
     one.stop().await;
     other.stop().await;
+}
+
+#[tokio::test]
+async fn a_failure_is_told_when_it_happens_and_what_the_vm_had_is_free_once_it_is_taken_back() {
+    let scene = Scene::new(&["a", "b"]);
+    let state_of_a = |snapshot: &Snapshot| Some(snapshot.vm(&"a".parse().unwrap())?.state);
+    let hour = Duration::from_secs(3600);
+    let settings = AgentSettings { interval: hour, ..AgentSettings::default() };
+    let machines = scene.machines.iter().map(|machine| machine.clone() as Arc<dyn Machine>).collect();
+    let agent = Agent::new("h1".parse().unwrap(), machines, Arc::new(scene.directory.clone())).with_settings(settings);
+    let running = tokio::spawn(agent.run(std::future::pending()));
+    scene.until(|snapshot| state_of_a(snapshot) == Some(VmState::Up)).await;
+    scene.machines[0].fail();
+    scene.until(|snapshot| state_of_a(snapshot) == Some(VmState::Down)).await;
+    // Its host lowers it to its floor and says so; then a neighbour on the same host may have the rest.
+    scene.propose(&[("b", 199)]);
+    scene.until(|snapshot| applied(snapshot, "b").is_some_and(|rate| rate == 199)).await;
+    let told = scene.diary.lock().unwrap().clone();
+    let of = |vm: &str| told.iter().position(|(who, _)| who == vm).unwrap();
+    assert!(of("a") < of("b"), "{told:?}");
+    running.abort();
 }

@@ -13,7 +13,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::{JoinHandle, JoinSet},
 };
 use vibra_model::{Amount, Resource, Resources, VmId, VmState};
@@ -36,6 +36,8 @@ pub(super) struct InProcessVm {
     /// Whoever starts or stops it is alone.
     lifecycle: tokio::sync::Mutex<()>,
     state: Mutex<State>,
+    /// Whether it runs.
+    runs: watch::Sender<bool>,
 }
 
 struct State {
@@ -76,6 +78,7 @@ impl InProcessVm {
             _port: port,
             lifecycle: tokio::sync::Mutex::default(),
             state: Mutex::new(state),
+            runs: watch::Sender::new(false),
         })
     }
 
@@ -108,6 +111,7 @@ impl Machine for InProcessVm {
         let origin = Arc::new(Origin::new(self.catalogue.clone(), &self.settings, &state.has, state.life));
         let server = tokio::spawn(serve(listener, origin.clone(), self.settings));
         state.running = Some(Running { origin, server });
+        self.runs.send_replace(true);
         Ok(())
     }
 
@@ -117,6 +121,7 @@ impl Machine for InProcessVm {
         running.server.abort();
         // It was told to end: that it did is all there is to know.
         let _ = (&mut running.server).await;
+        self.runs.send_replace(false);
         Ok(())
     }
 
@@ -126,6 +131,11 @@ impl Machine for InProcessVm {
             Some(running) if !running.server.is_finished() => VmState::Up,
             _ => VmState::Down,
         }
+    }
+
+    async fn ended(&self) {
+        // The sender lives as long as this.
+        let _ = self.runs.subscribe().wait_for(|runs| !runs).await;
     }
 
     async fn set(&self, amount: Amount) -> Result<Amount, MachineError> {

@@ -3,7 +3,7 @@
 use super::times::{Times, Told};
 use crate::host::{
     docroot::SUFFIX,
-    process::{contained, signal},
+    process::{Exit, contained, signal},
 };
 use rustix::process::Signal;
 use std::{
@@ -92,6 +92,7 @@ pub(super) struct Server {
     site: Site,
     child: Child,
     times: Times,
+    exit: Exit,
 }
 
 impl Server {
@@ -107,7 +108,8 @@ impl Server {
         let times = Times::listen(&site.times_socket())?;
         let mut command = contained("nginx", namespace, groups);
         command.arg("-c").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let mut server = Server { child: command.spawn()?, site, times };
+        let child = command.spawn()?;
+        let mut server = Server { exit: Exit::of(&child)?, child, site, times };
         match timeout(STARTING, server.answers()).await {
             Ok(Ok(())) => Ok(server),
             Ok(Err(error)) => Err(error),
@@ -136,6 +138,11 @@ impl Server {
     /// Whether it runs.
     pub(super) fn runs(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Its end.
+    pub(super) fn exit(&self) -> Exit {
+        self.exit.clone()
     }
 
     /// Where to ask for its status.

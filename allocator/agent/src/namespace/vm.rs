@@ -13,6 +13,7 @@ use crate::{
         network::Network,
         working_set::Group,
     },
+    machine::chain,
 };
 use async_trait::async_trait;
 use std::{
@@ -86,6 +87,12 @@ impl NamespaceVm {
         let shared = self.shared.clone();
         let done = tokio::task::spawn_blocking(move || work(&shared)).await;
         done.map_err(BoxError::from).and_then(|done| done).map_err(|error| self.failed(what, error))
+    }
+
+    /// A master that was killed leaves its workers, and those serve on.
+    async fn end_rest(&self) -> Result<(), MachineError> {
+        let end = |vm: &Shared| Ok(vm.cgroup.directories().iter().try_for_each(|group| cgroup::end(group))?);
+        self.blocking("end what nginx left", end).await
     }
 
     fn failed(&self, what: impl Into<String>, source: impl Into<BoxError>) -> MachineError {
@@ -188,9 +195,7 @@ impl Machine for NamespaceVm {
         let Some(server) = life.server.take() else { return Ok(()) };
         self.shared.sampler.set(None);
         let stopped = server.stop().await;
-        // A master that was killed leaves its workers, and those serve on.
-        let end = |vm: &Shared| Ok(vm.cgroup.directories().iter().try_for_each(|group| cgroup::end(group))?);
-        self.blocking("end what nginx left", end).await?;
+        self.end_rest().await?;
         stopped.map_err(|error| self.failed("stop nginx", error))
     }
 
@@ -198,6 +203,26 @@ impl Machine for NamespaceVm {
         let mut life = self.life.lock().await;
         let runs = life.server.as_mut().is_some_and(Server::runs);
         if runs { VmState::Up } else { VmState::Down }
+    }
+
+    async fn ended(&self) {
+        loop {
+            let exit = {
+                let mut life = self.life.lock().await;
+                match life.server.as_mut().map(|server| (server.runs(), server.exit())) {
+                    None => return,
+                    Some((true, exit)) => exit,
+                    Some((false, _)) => {
+                        life.server = None;
+                        if let Err(error) = self.end_rest().await {
+                            tracing::warn!("{}", chain(&error));
+                        }
+                        return;
+                    }
+                }
+            };
+            exit.wait().await;
+        }
     }
 
     async fn set(&self, amount: Amount) -> Result<Amount, MachineError> {

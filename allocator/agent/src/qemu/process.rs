@@ -3,7 +3,7 @@
 use super::{probe::Accelerator, qmp::Qmp};
 use crate::host::{
     cgroup::DiskLimit,
-    process::{contained, signal},
+    process::{Exit, contained, signal},
 };
 use rustix::process::Signal;
 use std::{
@@ -141,6 +141,7 @@ fn mac(address: Ipv4Addr) -> String {
 #[derive(Debug)]
 pub(super) struct Qemu {
     child: Mutex<Child>,
+    exit: Exit,
     qmp: Qmp,
     launch: Launch,
     /// Keeps what the console says.
@@ -169,7 +170,8 @@ impl Qemu {
             .spawn()?;
         let output = child.stdout.take().expect("it is piped");
         let console = tokio::spawn(keep_console(output, console));
-        let qemu = Qemu { child: Mutex::new(child), qmp: Qmp::new(&launch.qmp_socket()), launch, console };
+        let (exit, qmp) = (Exit::of(&child)?, Qmp::new(&launch.qmp_socket()));
+        let qemu = Qemu { child: Mutex::new(child), exit, qmp, launch, console };
         match timeout(OPENING, qemu.takes_commands()).await {
             Ok(taken) => taken.map(|()| qemu),
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, qemu.said("QEMU does not open its socket"))),
@@ -200,6 +202,11 @@ impl Qemu {
     /// How it ended; `None` if it runs.
     pub(super) fn ended(&self) -> io::Result<Option<ExitStatus>> {
         self.child().try_wait()
+    }
+
+    /// Its end.
+    pub(super) fn exit(&self) -> Exit {
+        self.exit.clone()
     }
 
     /// Whether it runs.

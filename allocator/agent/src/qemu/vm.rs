@@ -379,6 +379,13 @@ impl Machine for QemuVm {
         }
     }
 
+    async fn ended(&self) {
+        // With QEMU nothing of it is left.
+        while let Some(life) = self.shared.running() {
+            life.qemu.exit().wait().await;
+        }
+    }
+
     async fn set(&self, amount: Amount) -> Result<Amount, MachineError> {
         let resource = amount.resource();
         if self.shared.initial.get(resource).is_none() {
