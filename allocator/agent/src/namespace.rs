@@ -210,6 +210,16 @@ impl NamespaceHost {
         tokio::task::spawn_blocking(work).await?.map_err(HostError::Cgroups)
     }
 
+    /// Kills the processes of the VM with this index, as a crash would: its machine finds out by itself.
+    ///
+    /// # Errors
+    /// [`HostError::Cgroups`] if a process does not end.
+    pub async fn crash(&self, index: usize) -> Result<(), HostError> {
+        let inner = self.inner.clone();
+        let work = move || inner.cgroup(index).directories().iter().try_for_each(|group| cgroup::end(group));
+        tokio::task::spawn_blocking(work).await?.map_err(HostError::Cgroups)
+    }
+
     /// This machine's address outside the data centre: what is sent to it is shaped. Connections from this machine to
     /// the VMs come from here, unless they are bound to another address.
     pub fn outside(&self) -> Ipv4Addr {

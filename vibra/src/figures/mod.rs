@@ -6,6 +6,7 @@
 mod bed;
 mod dispatching;
 mod response;
+mod takeover;
 mod throughput;
 mod trace;
 mod tuning;
@@ -32,6 +33,7 @@ const BOOK: Book = Book {
         response::FIGURES,
         throughput::FIGURES,
         working_set::FIGURES,
+        takeover::FIGURES,
     ],
 };
 

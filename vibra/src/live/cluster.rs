@@ -147,6 +147,18 @@ impl Cluster {
         Some(sum)
     }
 
+    /// Lets the VM with this index crash: its processes are killed. A server in this process has none, and is stopped.
+    ///
+    /// # Errors
+    /// If a process cannot be killed.
+    pub(crate) async fn crash(&self, index: usize) -> anyhow::Result<()> {
+        match &self.vms {
+            Vms::InProcess(host) => host.machines()[index].stop().await?,
+            Vms::Namespaces(host) => host.crash(index).await?,
+        }
+        Ok(())
+    }
+
     /// Ends the VMs and removes what was made for them.
     ///
     /// # Errors

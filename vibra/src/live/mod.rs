@@ -4,4 +4,4 @@ mod cluster;
 mod system;
 
 pub(crate) use cluster::{Cluster, Equipment};
-pub(crate) use system::{FLOOR, HOST, System, Way};
+pub(crate) use system::{FLOOR, HOST, System, Way, directory};

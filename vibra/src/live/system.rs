@@ -99,7 +99,10 @@ impl System {
 }
 
 /// A directory in memory, as a service, and its operator's client.
-async fn directory() -> anyhow::Result<(vibra_server::Handle, Arc<dyn Directory>)> {
+///
+/// # Errors
+/// If it does not start.
+pub(crate) async fn directory() -> anyhow::Result<(vibra_server::Handle, Arc<dyn Directory>)> {
     let secret = parts::directory::random_secret()?;
     let mut tokens = Tokens::new();
     tokens.insert(&secret, Role::Operator)?;
