@@ -13,6 +13,7 @@ mod process;
 mod qmp;
 #[cfg(test)]
 mod script;
+mod shrink;
 mod vm;
 
 pub use probe::{Accelerator, QemuCapabilities, probe_qemu};
@@ -27,9 +28,11 @@ use crate::{
         shaper::Shaper,
     },
 };
+use futures_util::{StreamExt, TryStreamExt, stream};
 use std::{
     collections::BTreeSet,
     net::Ipv4Addr,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -56,6 +59,8 @@ pub struct QemuSettings {
     pub boot_memory: Bytes,
     /// How long a VM may take until it serves. Emulated on a busy machine that is many seconds.
     pub boot_time: Duration,
+    /// How many VMs boot at a time, in the order in which they are specified: with 1 each waits until those before it serve.
+    pub boot_at_once: NonZeroUsize,
     /// How fast a VM's memory may be copied to another host.
     pub moving_rate: BytesPerSec,
     /// How long that may take; then the VM is stopped and started there.
@@ -65,8 +70,8 @@ pub struct QemuSettings {
 }
 
 impl Default for QemuSettings {
-    /// 10.177.x.y; queues of half a second; the default disk; contents below /var/cache/vibra; VMs of 256 MiB that boot
-    /// within a minute and a half, and move within a minute at 100 Mbit/s.
+    /// 10.177.x.y; queues of half a second; the default disk; contents below /var/cache/vibra; VMs of 256 MiB that boot,
+    /// one a processor, within a minute and a half, and move within a minute at 100 Mbit/s.
     fn default() -> Self {
         QemuSettings {
             prefix: [10, 177],
@@ -76,6 +81,7 @@ impl Default for QemuSettings {
             image: None,
             boot_memory: Bytes(256 << 20),
             boot_time: Duration::from_secs(90),
+            boot_at_once: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             moving_rate: BytesPerSec(12_500_000),
             moving_time: Duration::from_secs(60),
             accelerator: None,
@@ -187,8 +193,8 @@ pub struct QemuHost {
 }
 
 impl QemuHost {
-    /// Makes the host and its VMs and the disk image of what they serve, and boots them one after another, in the order
-    /// of `specs`.
+    /// Makes the host and its VMs and the disk image of what they serve, and boots them in the order of `specs`, some at a
+    /// time.
     ///
     /// # Errors
     /// [`HostError`] of the first thing that failed; what was made until then is removed.
@@ -197,10 +203,10 @@ impl QemuHost {
         catalogue: Arc<Catalogue>,
         specs: Vec<MachineSpec>,
     ) -> Result<Self, HostError> {
+        let at_once = settings.boot_at_once.get();
         let (inner, vms) = tokio::task::spawn_blocking(move || make(settings, &catalogue, &specs)).await??;
-        for vm in &vms {
-            vm.start().await?;
-        }
+        let boots = stream::iter(vms.iter().map(|vm| vm.start())).buffered(at_once);
+        boots.try_collect::<Vec<()>>().await?;
         let machines = vms.into_iter().map(|vm| Arc::new(vm) as Arc<dyn Machine>).collect();
         Ok(QemuHost { inner, machines })
     }

@@ -20,7 +20,7 @@ use vibra_guest::{Lines, MOST_BYTES, Report};
 /// machine that is busy one may well be late.
 const SILENCE: Duration = Duration::from_secs(10);
 /// A report that is older tells nothing of now.
-const FRESH: Duration = Duration::from_secs(5);
+pub(super) const FRESH: Duration = Duration::from_secs(5);
 /// What is read of one guest in a second, in bytes: many reports.
 const MOST_A_SECOND: usize = 16 * MOST_BYTES;
 /// How long to wait before a port that cannot be read is opened again.
@@ -65,8 +65,12 @@ impl Guest {
 
     /// What it said last, unless that is old.
     pub(super) fn report(&self) -> Option<Report> {
-        let heard = lock(&self.heard);
-        heard.last.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(_, report)| report.clone())
+        self.last().filter(|(at, _)| at.elapsed() < FRESH).map(|(_, report)| report)
+    }
+
+    /// What it said last, however old, and when that was heard.
+    pub(super) fn last(&self) -> Option<(Instant, Report)> {
+        lock(&self.heard).last.clone()
     }
 
     /// Whether it was heard once and is not heard any more. A guest that never spoke may have no agent.

@@ -8,6 +8,7 @@ use super::{
     place::Place,
     process::{Beginning, Qemu},
     qmp::{Qmp, QmpError},
+    shrink::Memory,
 };
 use crate::{
     Machine, MachineError, MachineSpec, Reading,
@@ -77,6 +78,8 @@ struct Life {
     count: u64,
     qemu: Qemu,
     guest: Guest,
+    /// Where its memory is on its way to.
+    memory: Mutex<Memory>,
     /// It served once.
     up: AtomicBool,
     place: Arc<Place>,
@@ -97,7 +100,8 @@ impl Life {
         let launch = place.launch(&shared.id, shared.address, begins);
         let qemu = Qemu::start(launch, &place.host.network.host_namespace(), &place.groups()).await?;
         let guest = Guest::listen(&qemu.launch().guest_socket());
-        Ok(Life { count, qemu, guest, up: AtomicBool::new(false), place, egress_before, drops_before })
+        let (memory, up) = (Mutex::default(), AtomicBool::new(false));
+        Ok(Life { count, qemu, guest, memory, up, place, egress_before, drops_before })
     }
 
     /// Whether its process runs and its guest was not heard to fall silent: the process runs on where a guest hangs.
@@ -259,7 +263,11 @@ impl Shared {
     /// Sets memory, and reads it back. A VM that does not run has it when it is started.
     async fn set_memory(&self, memory: Bytes) -> Result<Amount, BoxError> {
         let Some(life) = self.running() else { return Ok(Amount::Memory(memory)) };
-        let actual = balloon::bring_to(life.qemu.qmp(), memory, Instant::now() + BALLOONING).await?;
+        let (qmp, deadline) = (life.qemu.qmp(), Instant::now() + BALLOONING);
+        let (actual, held) = life.memory.lock().await.set(qmp, &life.guest, memory, deadline).await?;
+        if let Some(held) = held {
+            tracing::warn!(vm = %self.id, %memory, held = chain(&held), "memory cannot be taken from it");
+        }
         Ok(Amount::Memory(actual))
     }
 

@@ -25,8 +25,8 @@ pub(crate) enum Held {
         #[source]
         pain: Pain,
     },
-    /// The kernel cannot take more.
-    #[error("its control group stands still above {0}: it cannot give up more")]
+    /// No more can be taken.
+    #[error("its memory stands still above {0}: it cannot give up more")]
     Stuck(Bytes),
 }
 
