@@ -142,9 +142,12 @@ fn the_examples_of_the_documentation_make_sense() {
         if path.extension() != Some("toml".as_ref()) {
             continue;
         }
-        vibra(&folder, &["check", "-c", path.to_str().unwrap()])
-            .ended_with(FINE)
-            .with_stdout(&["makes sense", "url-hash"]);
+        let said = vibra(&folder, &["check", "-c", path.to_str().unwrap()]).ended_with(FINE);
+        let said = said.with_stdout(&["makes sense"]);
+        let text = std::fs::read_to_string(&path).expect("the example");
+        for (part, is_told) in [("[dispatcher]", "url-hash"), ("uplink =", "uplink")] {
+            assert!(!text.contains(part) || said.stdout.contains(is_told), "{path:?}: {said:?}");
+        }
         checked += 1;
     }
     assert!(checked >= 2, "{checked} examples in {examples}");

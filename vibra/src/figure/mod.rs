@@ -60,7 +60,7 @@ pub(crate) enum Cell {
 
 /// A diagram.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Panel {
     /// Lines over one another.
     Lines { title: String, x: Axis, y: Axis, lines: Vec<Line> },
