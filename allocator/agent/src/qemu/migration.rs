@@ -1,7 +1,11 @@
 //! A running VM's way from one QEMU to another: its memory is copied while it runs, what it changes meanwhile again, and
-//! at last it is halted for a moment and goes on there.
+//! at last it is halted for a moment and goes on there. Where its processor is emulated it is halted before: see
+//! [`Copying`].
 
-use super::qmp::{Qmp, QmpError};
+use super::{
+    probe::Accelerator,
+    qmp::{Qmp, QmpError},
+};
 use crate::machine::Migration;
 use serde::Deserialize;
 use serde_json::json;
@@ -43,8 +47,29 @@ pub(super) enum MigrationError {
     NotThere(String),
 }
 
+/// What the VM does while its memory is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copying {
+    /// It runs on, and what it changes is copied again.
+    Running,
+    /// It is halted: QEMU's emulation (7.2) does not find all that a VM changes, which then goes on with damaged memory.
+    Halted,
+}
+
+impl Copying {
+    /// What a VM on this accelerator can bear.
+    pub(super) fn on(accelerator: Accelerator) -> Copying {
+        match accelerator {
+            Accelerator::Kvm => Copying::Running,
+            Accelerator::Tcg => Copying::Halted,
+        }
+    }
+}
+
 /// How it is to go.
 pub(super) struct Way<'a> {
+    /// What the VM does meanwhile.
+    pub(super) copying: Copying,
     /// Where both QEMUs meet.
     pub(super) socket: &'a Path,
     /// How fast memory may be copied.
@@ -81,8 +106,8 @@ struct Status {
 /// *and* the VM runs at the destination.
 ///
 /// # Errors
-/// [`MigrationError`]: the VM runs on at the source, except after [`MigrationError::NotThere`], where it is halted there,
-/// or after the source has ended.
+/// [`MigrationError`]: the VM may be halted at the source then, and goes on there by "cont" once the destination has ended;
+/// unless the source has ended.
 pub(super) async fn migrate(source: &Qmp, destination: &Qmp, way: &Way<'_>) -> Result<Migration, MigrationError> {
     let address = format!("unix:{}", way.socket.display());
     for qmp in [source, destination] {
@@ -93,11 +118,20 @@ pub(super) async fn migrate(source: &Qmp, destination: &Qmp, way: &Way<'_>) -> R
     let limits = json!({ "max-bandwidth": way.rate.0, "downtime-limit": HALT });
     source.order("migrate-set-parameters", limits).await?;
     destination.order("migrate-incoming", json!({ "uri": address })).await?;
+    let halted = Instant::now();
+    if way.copying == Copying::Halted {
+        source.order("stop", json!({})).await?;
+    }
     source.order("migrate", json!({ "uri": address })).await?;
-    let copied = tokio::select! {
+    let mut copied = tokio::select! {
         copied = copy(source, way.time) => copied,
         () = way.stay.notified() => give_up(source, MigrationError::Stays).await,
     }?;
+    if way.copying == Copying::Halted {
+        // It arrives as it left.
+        destination.order("cont", json!({})).await?;
+        copied.downtime = Some(halted.elapsed());
+    }
     match goes_on(destination).await? {
         status if status == "running" => Ok(copied),
         status => Err(MigrationError::NotThere(status)),
@@ -201,8 +235,17 @@ mod tests {
     }
 
     async fn go(source: &Scripted, destination: &Scripted, stay: &Notify) -> Result<Migration, MigrationError> {
+        go_by(Copying::Running, source, destination, stay).await
+    }
+
+    async fn go_by(
+        copying: Copying,
+        source: &Scripted,
+        destination: &Scripted,
+        stay: &Notify,
+    ) -> Result<Migration, MigrationError> {
         let time = Duration::from_millis(500);
-        let way = Way { socket: Path::new("/s"), rate: BytesPerSec(12_500_000), time, stay };
+        let way = Way { copying, socket: Path::new("/s"), rate: BytesPerSec(12_500_000), time, stay };
         migrate(&source.qmp, &destination.qmp, &way).await
     }
 
@@ -220,6 +263,18 @@ mod tests {
             bytes: Bytes(1000),
         };
         assert_eq!(moved, expected);
+    }
+
+    #[tokio::test]
+    async fn an_emulated_vm_is_halted_before_anything_is_copied() {
+        let (source, destination) = (source(&["active", "completed"]), destination("running"));
+        let moved = go_by(Copying::on(Accelerator::Tcg), &source, &destination, &Notify::new()).await.unwrap();
+        // From its halt until it goes on, and so not what QEMU says.
+        assert!(moved.downtime.is_some_and(|downtime| downtime > Duration::from_millis(2)), "{moved:?}");
+        let order =
+            |qemu: &Scripted, what: &str| qemu.asked.lock().unwrap().iter().position(|(command, _)| command == what);
+        assert!(order(&source, "stop").unwrap() < order(&source, "migrate").unwrap());
+        assert!(asked(&destination, "cont") && Copying::on(Accelerator::Kvm) == Copying::Running);
     }
 
     #[tokio::test]

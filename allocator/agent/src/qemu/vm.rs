@@ -4,7 +4,7 @@ use super::{
     Inner,
     balloon::{self, GuestMemory},
     guest::Guest,
-    migration::{self, MigrationError, Way},
+    migration::{self, Copying, MigrationError, Way},
     place::Place,
     process::{Beginning, Qemu},
     qmp::{Qmp, QmpError},
@@ -182,13 +182,20 @@ impl QemuVm {
         let next = Life::begin(&self.shared, place.clone(), life.count + 1, before, Beginning::Incoming).await?;
         let settings = &place.host.settings;
         let socket = next.qemu.launch().directory.join("migration");
-        let way = Way { socket: &socket, rate: settings.moving_rate, time: settings.moving_time, stay: &self.stay };
+        let way = Way {
+            copying: Copying::on(place.host.accelerator),
+            socket: &socket,
+            rate: settings.moving_rate,
+            time: settings.moving_time,
+            stay: &self.stay,
+        };
         let migrated = migration::migrate(life.qemu.qmp(), next.qemu.qmp(), &way).await;
         if let Err(error) = &migrated {
             // There must never be two of it: only when it surely does not run there it may go on here.
             next.qemu.kill().await?;
-            if matches!(error, MigrationError::NotThere(_)) {
-                life.qemu.qmp().order("cont", serde_json::json!({})).await?;
+            let goes_on = life.qemu.qmp().order("cont", serde_json::json!({})).await;
+            if let Err(halted) = goes_on {
+                tracing::warn!(vm = %self.shared.id, %error, %halted, "it did not move, and does not go on where it was");
             }
         }
         let migration = migrated?;
