@@ -218,9 +218,14 @@ impl Scene {
         }
     }
 
-    /// What happened first to be so, among revisions since the last check.
+    /// What happened first to be so, among revisions since the last check. The follower may have seen it before the record
+    /// has it.
+    #[track_caller]
     fn first(&self, like: impl Fn(&vibra_model::Snapshot) -> bool) -> usize {
-        self.history.lock().unwrap().iter().position(like).expect("it was so at some revision")
+        eventually("it was so at some revision", || {
+            let history = self.history.lock().unwrap();
+            history.iter().position(&like).ok_or_else(|| format!("{} other revisions", history.len()))
+        })
     }
 }
 
